@@ -47,7 +47,7 @@ class ModelEntry:
     name: str
     build: Callable[..., nn.Cell]
     paper: str
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
     published: tuple[Published, ...] = ()
     variants: tuple[dict, ...] = ({},)
 

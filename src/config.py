@@ -1,0 +1,345 @@
+"""The configuration of a run: default_config.yaml, below a recipe, below the command line.
+
+default_config.yaml is the schema. A key that is not in it is refused with its nearest neighbour, and a
+value is read by the type of its default, so YAML's surprises (``1e-5`` a string, ``yes`` a boolean)
+cannot reach a run.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.errors import UsageError
+from src.nearest import nearest
+from src.upstream_flags import Flag, flags_of
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA_FILE = ROOT / "default_config.yaml"
+RECIPE_FOLDER = ROOT / "configs"
+MAX_FILE_BYTES = 1 << 20
+# A recipe may say these besides the schema's keys: what it is, and figures published by others.
+RECIPE_NOTES = ("description", "reference")
+CHOICES = {
+    "interpolation": ("", "bilinear", "bicubic"),
+    "resize_kernel": ("", "mindspore", "pil"),
+    "cutout_position": ("upstream", "normalized"),
+    "label_smoothing_form": ("uniform", "others"),
+    "optimizer": ("momentum", "sgd", "nesterov", "rmsprop"),
+    "weight_decay_on": ("weights", "weights_and_biases", "all"),
+    "lr_scaling": ("none", "linear"),
+    "amp_level": ("O0", "O1", "O2", "O3"),
+    "loss_scale_mode": ("none", "fixed", "dynamic"),
+    "device_target": ("auto", "CPU", "GPU", "Ascend"),
+    "mode": ("graph", "pynative"),
+    "sink": ("auto", "on", "off"),
+}
+# Smallest and largest value a key can mean anything with.
+RANGES = {
+    "num_classes": (0, None),
+    "image_size": (0, 299),
+    "eval_resize": (0, None),
+    "batch_size": (1, None),
+    "eval_batch_size": (0, None),
+    "workers": (1, None),
+    "max_image_pixels": (1, None),
+    "horizontal_flip": (0, 1),
+    "cutout_length": (1, None),
+    "label_smoothing": (0, 1),
+    "lr": (0, None),
+    "momentum": (0, 1),
+    "weight_decay": (0, None),
+    "grad_clip": (0, None),
+    "accumulate": (1, None),
+    "warmup_epochs": (0, None),
+    "loss_scale": (1, None),
+    "scale_factor": (2, None),
+    "scale_window": (1, None),
+    "epochs": (1, None),
+    "max_steps": (0, None),
+    "seed": (0, 2**31 - 1),
+    "keep_checkpoint_max": (1, None),
+    "save_checkpoint_epochs": (1, None),
+    "save_checkpoint_steps": (0, None),
+    "eval_epochs": (0, None),
+    "early_stop": (0, None),
+    "log_steps": (0, None),
+    "device_id": (0, None),
+}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader for which a key that is written twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is written twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict:
+    """A mapping from a YAML file of at most 1 MiB. Raises UsageError naming the file and the line."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UsageError(f"{path} is larger than {MAX_FILE_BYTES} bytes: not a configuration")
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_UniqueKeys)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold `key: value` lines")
+    return content
+
+
+class Config(Mapping):
+    """Resolved values of every key of the schema, read as attributes (``config.batch_size``).
+
+    Attributes:
+        recipe: name of the recipe file without suffix, or ``""``.
+        notes: the recipe's description and reference figures.
+    """
+
+    def __init__(self, values: Mapping[str, Any], recipe: str = "", notes: Mapping | None = None):
+        self.__dict__["_values"] = dict(values)
+        self.__dict__["recipe"] = recipe
+        self.__dict__["notes"] = dict(notes or {})
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self.__dict__["_values"][key]
+        except KeyError:
+            raise AttributeError(key) from None
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        raise AttributeError("a configuration does not change; use replace()")
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some keys changed, checked like any other value."""
+        values = dict(self._values)
+        for key, value in changes.items():
+            values[key] = coerce(key, value, "replace()")
+        return Config(values, self.recipe, self.notes)
+
+    def to_yaml(self) -> str:
+        """The text that, given back as a recipe, yields this configuration."""
+        return yaml.safe_dump({**self.notes, **self._values}, sort_keys=False, allow_unicode=True)
+
+
+def schema() -> dict[str, Any]:
+    """Every key with its default."""
+    return read_yaml(SCHEMA_FILE)
+
+
+def coerce(key: str, value: Any, where: str) -> Any:
+    """``value`` as the type of the default of ``key``. ``where`` names its origin in messages.
+
+    Raises:
+        UsageError: unknown key, a value of another kind, or one outside what the key can mean.
+    """
+    defaults = _SCHEMA
+    if key not in defaults:
+        raise UsageError(f"{where}: there is no key {key!r}{nearest(key, defaults)}")
+    value = _as_type_of(defaults[key], value, f"{where}: {key}")
+    if key in CHOICES and value not in CHOICES[key]:
+        existing = ", ".join(choice or '""' for choice in CHOICES[key])
+        raise UsageError(f"{where}: {key} is {value!r}{nearest(str(value), CHOICES[key])}; it can be {existing}")
+    low, high = RANGES.get(key, (None, None))
+    if (low is not None and value < low) or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise UsageError(f"{where}: {key} is {value}; it must be {limits}")
+    return value
+
+
+def _as_type_of(default: Any, value: Any, what: str) -> Any:
+    if isinstance(default, bool):
+        return _as_bool(value, what)
+    if isinstance(default, int):
+        return _as_int(value, what)
+    if isinstance(default, float):
+        return _as_float(value, what)
+    if isinstance(default, str):
+        if isinstance(value, (dict, list)):
+            raise UsageError(f"{what} must be text, not {value!r}")
+        return "" if value is None else str(value)
+    if isinstance(value, str):
+        value = _from_text(default, value, what)
+    if isinstance(default, list):
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{what} must be a list such as {default}, not {value!r}")
+        kind = default[0] if default else 0.0
+        return [_as_type_of(kind, item, what) for item in value]
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{what} must be a mapping such as {{alpha: 0.5}}, not {value!r}")
+    return copy.deepcopy(dict(value))
+
+
+def _from_text(default: list | dict, text: str, what: str) -> Any:
+    """A list or mapping typed on a command line: YAML flow text, or for a list plain commas."""
+    if isinstance(default, list) and not text.lstrip().startswith("["):
+        text = f"[{text}]"
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{what} cannot be read from {text!r}") from error
+
+
+def _as_bool(value: Any, what: str) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in words:
+        return words[str(value).lower()]
+    raise UsageError(f"{what} must be True or False, not {value!r}")
+
+
+def _as_int(value: Any, what: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+        return int(value)
+    raise UsageError(f"{what} must be a whole number, not {value!r}")
+
+
+def _as_float(value: Any, what: str) -> float:
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if abs(number) < float("inf"):
+            return number
+    raise UsageError(f"{what} must be a number, not {value!r}")
+
+
+_SCHEMA = schema()
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe by path, or by its name in ``configs/`` with or without ``.yaml``."""
+    for path in (Path(name), RECIPE_FOLDER / name, RECIPE_FOLDER / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    recipes = [path.stem for path in sorted(RECIPE_FOLDER.glob("*.yaml"))]
+    raise UsageError(f"there is no configuration {name!r}{nearest(name, recipes)}; `ls configs` shows the recipes")
+
+
+def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = None) -> Config:
+    """Defaults, below the recipe file, below ``overrides``."""
+    values = copy.deepcopy(_SCHEMA)
+    notes: dict[str, Any] = {}
+    name = ""
+    if str(recipe):
+        path = find_recipe(str(recipe))
+        # A run folder's config.yaml is named after its folder, a recipe after its file.
+        name = path.parent.name if path.name == "config.yaml" else path.stem
+        for key, value in read_yaml(path).items():
+            if key in RECIPE_NOTES:
+                notes[key] = value
+            else:
+                values[key] = coerce(str(key), value, path.name)
+    for key, value in (overrides or {}).items():
+        if key == "model_options":  # options add to the recipe's
+            values[key] = {**values[key], **coerce(key, value, "command line")}
+        else:
+            values[key] = coerce(key, value, "command line")
+    return Config(values, name, notes)
+
+
+def parse_arguments(argv: list[str], program: str) -> Config:
+    """The configuration a command line asks for.
+
+    ``--key value``, ``--key=value`` and, for booleans, a bare ``--key`` are alike; hyphens and
+    underscores too. ``--model_options.alpha 0.5`` sets one option of the network. Upstream's flags
+    (src/upstream_flags.py) are understood for ``program`` (``train``, ``eval``, …).
+
+    Raises:
+        UsageError: unknown flag (with its nearest neighbour), missing or unfitting value.
+        SystemExit: after printing the help text.
+    """
+    upstream = flags_of(program)
+    recipe = ""
+    overrides: dict[str, Any] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if word in ("-h", "--help"):
+            print(help_text(program))
+            raise SystemExit(0)
+        if not word.startswith("-"):
+            if "" not in upstream:
+                raise UsageError(f"{word!r} stands alone; values are given as --key value (see --help)")
+            flag, text = "", word
+        else:
+            flag, has_value, text = word.partition("=")
+            flag = flag if re.fullmatch(r"-[a-z]", flag) else flag.lstrip("-").replace("-", "_")
+            if not has_value:
+                text = _take_value(flag, upstream.get(flag), words)
+        if flag == "config_path":
+            recipe = text
+        elif flag in upstream:
+            _merge(overrides, upstream[flag].meaning(text))
+        elif flag.startswith("model_options."):
+            _merge(overrides, {"model_options": {flag.partition(".")[2]: yaml.safe_load(text)}})
+        elif flag in _SCHEMA:
+            _merge(overrides, {flag: coerce(flag, text, "command line")})
+        else:
+            raise UsageError(f"there is no flag {word!r}{nearest(flag, [*_SCHEMA, *upstream, 'config_path'])}")
+    return load_config(recipe, overrides)
+
+
+def _take_value(flag: str, upstream: Flag | None, words: list[str]) -> str:
+    """The value that belongs to ``flag``: the next word, or True for a boolean without one."""
+    is_switch = upstream.is_switch if upstream else isinstance(_SCHEMA.get(flag), bool)
+    has_next = bool(words) and (not words[0].startswith("-") or _is_number(words[0]))
+    if is_switch and not (has_next and words[0].lower() in ("true", "false", "yes", "no", "1", "0")):
+        return "True"
+    known = upstream or flag in _SCHEMA or flag == "config_path" or flag.startswith("model_options.")
+    if not has_next and known:
+        raise UsageError(f"--{flag} needs a value")
+    return words.pop(0) if has_next else ""
+
+
+def _is_number(word: str) -> bool:
+    return bool(re.fullmatch(r"-\d+(\.\d*)?([eE][+-]?\d+)?", word))
+
+
+def _merge(overrides: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if key == "model_options":
+            overrides.setdefault(key, {}).update(_as_type_of({}, value, "command line: model_options"))
+        else:
+            overrides[key] = value
+
+
+def help_text(program: str) -> str:
+    """The schema as it stands in its file, which documents every key, after a line of usage."""
+    head = (
+        f"usage: python {program}.py [--config_path RECIPE] [--key value ...]\n\n"
+        "RECIPE is a file, or a name in configs/. Every key below can be given as --key value;\n"
+        "booleans also as a bare --key. The values shown are the defaults.\n\n"
+    )
+    return head + SCHEMA_FILE.read_text(encoding="utf-8")
