@@ -1,0 +1,1 @@
+"""Images in class folders: finding, checking, transforming and feeding them."""
