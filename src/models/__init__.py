@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from mindspore import nn
 
@@ -37,7 +39,8 @@ class ModelEntry:
 
     Attributes:
         name: as given to :func:`create_model`.
-        build: ``build(num_classes, **options)`` returns the cell.
+        build: ``build(num_classes, **options)`` returns the cell; its keyword arguments are the
+            network's options.
         paper: title and arXiv number.
         preprocessing: evaluation preprocessing at the network's own input size.
         published: accuracies reported by others.
@@ -84,7 +87,28 @@ def create_model(name: str, num_classes: int = 1000, **options) -> nn.Cell:
     entry = get_entry(name)
     if num_classes < 1:
         raise UsageError(f"num_classes must be at least 1, not {num_classes}")
+    known = list(inspect.signature(entry.build).parameters)[1:]
+    for option in options:
+        if option not in known:
+            there_are = f"there are {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"{name} has no option {option!r}{nearest(option, known)}; {there_are}")
     return entry.build(num_classes, **options)
+
+
+def one_of(option: str, value: Any, known: Iterable) -> Any:
+    """The member of ``known`` equal to ``value``. Raises UsageError listing them if there is none."""
+    known = list(known)
+    for member in known:
+        if member == value and isinstance(member, bool) == isinstance(value, bool):
+            return member
+    raise UsageError(f"{option} {value!r} does not exist; there are {', '.join(map(repr, known))}")
+
+
+def share(option: str, value: Any) -> float:
+    """``value`` as a float if it is a number with 0 <= value < 1. Raises UsageError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
+        raise UsageError(f"{option} must be a number from 0 up to, not including, 1; not {value!r}")
+    return float(value)
 
 
 for _module in pkgutil.iter_modules(__path__):

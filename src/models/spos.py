@@ -1,0 +1,275 @@
+"""Single Path One-Shot NAS (arXiv 1904.00420): the networks it found, and the blocks it chose from.
+
+Twenty blocks in four stages, each one of four kinds (CHOICES) with a searched inner width. Three
+networks of the MXNet re-implementation (CanyonWind/Single-Path-One-Shot-NAS-MXNet) are registered;
+any other path is one of them with other ``block_choices`` and ``channel_choices``.
+
+Batch-norm eps 1e-5, first shift 1e-4. Convolutions start N(0, 1 / inputs per group), but stem,
+squeeze-excite, the convolution after pooling and the classifier N(0, 0.01); biases zero.
+"""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from mindspore import Tensor, nn
+from mindspore.common.initializer import Initializer, Normal, Zero
+
+from src.errors import UsageError
+from src.models import ModelEntry, Published, one_of, register, share
+from src.models.layers import (
+    BatchNorm,
+    ChannelShuffle,
+    Concat,
+    ConvNormAct,
+    Network,
+    Split,
+    SqueezeExcite,
+    initialise,
+)
+from src.preprocessing import Preprocessing
+
+STEM_CHANNELS, HEAD_CHANNELS = 16, 1024
+REPEATS = (4, 4, 8, 4)
+STAGE_CHANNELS = {"OneShot": (64, 160, 320, 640), "ShuffleNetV2+": (48, 128, 256, 512)}
+WIDTH_CHOICES = 10  # index 0 ... 9 stands for 0.2 ... 2.0 times half the block's channels
+CHOICES = ("SNB-3", "SNB-5", "SNB-7", "SXB-3")
+KERNELS = (3, 5, 7, 3)
+
+ONESHOT_BLOCKS = (0, 0, 3, 1, 1, 1, 0, 0, 2, 0, 2, 1, 1, 0, 2, 0, 2, 1, 3, 2)
+ONESHOT_WIDTHS = (6, 5, 3, 5, 2, 6, 3, 4, 2, 5, 7, 5, 4, 6, 7, 4, 4, 5, 4, 3)
+S_PLUS_BLOCKS = (0, 0, 0, 1, 0, 0, 1, 0, 3, 2, 0, 1, 2, 2, 1, 2, 0, 0, 2, 0)
+S_PLUS_WIDTHS = (8, 7, 6, 8, 5, 7, 3, 4, 2, 4, 2, 3, 4, 5, 6, 6, 3, 3, 4, 6)
+
+
+def mid_channels(channels: int, index: int) -> int:
+    """Inner width of a block with ``channels`` outputs: half of them times 0.2 (index + 1),
+    truncated (the searched networks are not rounded to multiples of 8)."""
+    return channels // 2 * (index + 1) // 5
+
+
+class ShuffleBody(nn.Cell):
+    """SNB-k, the ShuffleNetV2 body: 1x1, depthwise k x k, 1x1."""
+
+    def __init__(self, in_channels: int, mid: int, out: int, kernel: int, stride: int, norm: BatchNorm, act: str):
+        super().__init__()
+        self.expand = ConvNormAct(in_channels, mid, norm=norm, act=act)
+        self.depthwise = ConvNormAct(mid, mid, kernel, stride, groups=mid, norm=norm)
+        self.project = ConvNormAct(mid, out, norm=norm, act=act)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.project(self.depthwise(self.expand(x)))
+
+
+class XceptionBody(nn.Cell):
+    """SXB-3: three times depthwise 3x3 and 1x1."""
+
+    def __init__(self, in_channels: int, mid: int, out: int, stride: int, norm: BatchNorm, act: str):
+        super().__init__()
+        self.depthwise1 = ConvNormAct(in_channels, in_channels, 3, stride, groups=in_channels, norm=norm)
+        self.expand = ConvNormAct(in_channels, mid, norm=norm, act=act)
+        self.depthwise2 = ConvNormAct(mid, mid, 3, groups=mid, norm=norm)
+        self.mix = ConvNormAct(mid, mid, norm=norm, act=act)
+        self.depthwise3 = ConvNormAct(mid, mid, 3, groups=mid, norm=norm)
+        self.project = ConvNormAct(mid, out, norm=norm, act=act)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = self.expand(self.depthwise1(x))
+        return self.project(self.depthwise3(self.mix(self.depthwise2(x))))
+
+
+class ChoiceBlock(nn.Cell):
+    """One block of a path.
+
+    Stride 1: the channels are shuffled, the first half passes, the second goes through the body.
+    Stride 2: projection and body both take the whole input. Output: [passed or projected, body].
+
+    Args:
+        choice: index into CHOICES.
+        mid: inner width of the body.
+        use_se: squeeze-excite as the body's last operation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        choice: int,
+        mid: int,
+        use_se: bool,
+        norm: BatchNorm,
+        act: str,
+    ):
+        super().__init__()
+        kernel = KERNELS[choice]
+        if stride == 1:
+            entering = in_channels // 2
+            self.shortcut = nn.Identity()
+            self.divide = nn.SequentialCell([ChannelShuffle(in_channels, 2), Split()])
+        else:
+            entering = in_channels
+            self.shortcut = nn.SequentialCell(
+                OrderedDict(
+                    depthwise=ConvNormAct(in_channels, in_channels, kernel, stride, groups=in_channels, norm=norm),
+                    project=ConvNormAct(in_channels, in_channels, norm=norm, act=act),
+                )
+            )
+            self.divide = Both()
+        out = channels - entering
+        if CHOICES[choice] == "SXB-3":
+            self.body = XceptionBody(entering, mid, out, stride, norm, act)
+        else:
+            self.body = ShuffleBody(entering, mid, out, kernel, stride, norm, act)
+        self.se = SqueezeExcite(out, round_up(out // 4)) if use_se else nn.Identity()
+        self.join = Concat()
+
+    def construct(self, x: Tensor) -> Tensor:
+        passing, entering = self.divide(x)
+        return self.join(self.shortcut(passing), self.se(self.body(entering)))
+
+
+class Both(nn.Cell):
+    """The input twice: for the two branches of a stride-2 block."""
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+def round_up(channels: int) -> int:
+    """The next multiple of 8."""
+    return -(-channels // 8) * 8
+
+
+def choices(option: str, values: str | Sequence[int], known: int) -> tuple[int, ...]:
+    """Twenty indices below ``known``, from a sequence or a list in one string, ``0,3,1,...``.
+    Raises UsageError for anything else."""
+    try:
+        parsed = tuple(int(value) for value in (values.split(",") if isinstance(values, str) else values))
+    except (TypeError, ValueError):
+        parsed = ()
+    if len(parsed) != sum(REPEATS) or not all(0 <= value < known for value in parsed):
+        raise UsageError(f"{option} must be {sum(REPEATS)} whole numbers from 0 to {known - 1}, not {values!r}")
+    return parsed
+
+
+def spos(
+    num_classes: int,
+    block_choices: str | Sequence[int] = ONESHOT_BLOCKS,
+    channel_choices: str | Sequence[int] = ONESHOT_WIDTHS,
+    use_se: bool = False,
+    last_conv_after_pooling: bool = False,
+    layout: str = "OneShot",
+    bn_momentum: float = 0.9,
+    bn_variance: float = 1.0,
+) -> nn.Cell:
+    """Args:
+    block_choices: per block an index into CHOICES.
+    channel_choices: per block 0 ... 9, see :func:`mid_channels`.
+    use_se: squeeze-excite in stages 3 and 4, hard-swish but in stage 1, dropout 0.2 instead of 0.1.
+    last_conv_after_pooling: the last 1x1 convolution works on the pooled vector, with a bias and
+        without batch-norm. Otherwise, with ``use_se``: the ShuffleNetV2+ tail.
+    layout: channels of the stages, a key of STAGE_CHANNELS.
+    bn_momentum: share of the old moving statistic kept. 0.9 is the paper's (megvii); the MXNet
+        re-implementation trains with 0.1.
+    bn_variance: first value of the moving variance: 1 (megvii) or 0 (MXNet re-implementation).
+    """
+    use_se = one_of("use_se", use_se, (False, True))
+    last_conv_after_pooling = one_of("last_conv_after_pooling", last_conv_after_pooling, (False, True))
+    stage_channels = STAGE_CHANNELS[one_of("layout", layout, STAGE_CHANNELS)]
+    variance = one_of("bn_variance", bn_variance, (0.0, 1.0))
+    norm = BatchNorm(momentum=share("bn_momentum", bn_momentum), beta=1e-4, variance=variance)
+    path = zip(
+        choices("block_choices", block_choices, len(CHOICES)),
+        choices("channel_choices", channel_choices, WIDTH_CHOICES),
+        strict=True,
+    )
+    act = "hswish" if use_se else "relu"
+
+    features = {"stem": ConvNormAct(3, STEM_CHANNELS, kernel=3, stride=2, norm=norm, act=act)}
+    in_channels = STEM_CHANNELS
+    for stage, (channels, repeats) in enumerate(zip(stage_channels, REPEATS, strict=True), start=1):
+        blocks = []
+        for repeat in range(repeats):
+            choice, width = next(path)
+            blocks.append(
+                ChoiceBlock(
+                    in_channels,
+                    channels,
+                    stride=2 if repeat == 0 else 1,
+                    choice=choice,
+                    mid=mid_channels(channels, width),
+                    use_se=use_se and stage >= 3,
+                    norm=norm,
+                    act="relu" if stage == 1 else act,
+                )
+            )
+            in_channels = channels
+        features[f"stage{stage}"] = nn.SequentialCell(blocks)
+
+    hidden = {}
+    if last_conv_after_pooling:
+        hidden["conv"] = ConvNormAct(in_channels, HEAD_CHANNELS, act=act)
+    elif use_se:
+        wide = round_up(HEAD_CHANNELS * 3 // 4)
+        features["head"] = ConvNormAct(in_channels, wide, norm=norm, act=act)
+        hidden["se"] = SqueezeExcite(wide, round_up(wide // 4))
+        hidden["conv"] = ConvNormAct(wide, HEAD_CHANNELS, act=act)
+    else:
+        features["head"] = ConvNormAct(in_channels, HEAD_CHANNELS, norm=norm, act=act)
+    net = Network(features, HEAD_CHANNELS, num_classes, hidden, dropout=0.2 if use_se else 0.1)
+    initialise(net, conv=first_weights, dense=Normal(0.01), bias=Zero())
+    return net
+
+
+def first_weights(name: str, conv: nn.Conv2d) -> Initializer:
+    """N(0, 0.01) for the stem and wherever there is a bias, else N(0, 1 / inputs per group)."""
+    if name.startswith("features.stem") or conv.has_bias:
+        return Normal(0.01)
+    return Normal(conv.group / conv.in_channels)
+
+
+PAPER = "Single Path One-Shot Neural Architecture Search with Uniform Sampling, arXiv 1904.00420"
+MXNET = "CanyonWind/Single-Path-One-Shot-NAS-MXNet"
+PREPROCESSING = Preprocessing(
+    resize_kernel="pil",
+    mean=(123.68 / 255, 116.779 / 255, 103.939 / 255),
+    std=(58.393 / 255, 57.12 / 255, 57.375 / 255),
+)
+
+register(
+    ModelEntry(
+        name="spos_oneshot",
+        build=spos,
+        paper=PAPER,
+        preprocessing=PREPROCESSING,
+        published=(
+            Published("", 0.7402, 0.9160, MXNET),
+            Published("classifier without bias, BGR input", 0.749, 0.920, "megvii-model/SinglePathOneShot"),
+        ),
+    )
+)
+register(
+    ModelEntry(
+        name="spos_oneshot_plus",
+        build=functools.partial(spos, use_se=True, last_conv_after_pooling=True),
+        paper=PAPER,
+        preprocessing=PREPROCESSING,
+        published=(Published("", 0.7524, 0.9258, MXNET),),
+    )
+)
+register(
+    ModelEntry(
+        name="spos_oneshot_s_plus",
+        build=functools.partial(
+            spos,
+            block_choices=S_PLUS_BLOCKS,
+            channel_choices=S_PLUS_WIDTHS,
+            use_se=True,
+            last_conv_after_pooling=True,
+        ),
+        paper=PAPER,
+        preprocessing=PREPROCESSING,
+        published=(Published("", 0.7575, 0.9277, MXNET),),
+    )
+)
