@@ -1,0 +1,101 @@
+"""Who a process is, as its launcher's environment says, and sums that do not depend on the ranks' order."""
+
+import itertools
+import math
+import random
+
+import pytest
+
+from src.distributed import DIGITS, World, _from_digits, _to_digits, all_reduce_sum, initialise, world_from
+from src.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("environment", "world"),
+    [
+        ({}, World(0, 1, 0, "")),
+        ({"DEVICE_ID": "3", "RANK_ID": "0", "RANK_SIZE": "1"}, World(0, 1, 3, "")),
+        (
+            {"MS_ROLE": "MS_WORKER", "RANK_ID": "9", "RANK_SIZE": "16", "DEVICE_ID": "1"},
+            World(9, 16, 1, "msrun"),
+        ),
+        ({"MS_ROLE": "MS_SCHED", "MS_WORKER_NUM": "2", "RANK_ID": "0"}, World(0, 2, 0, "scheduler")),
+        (
+            {"OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
+            World(5, 8, 1, "mpirun"),
+        ),
+        (
+            {"RANK_TABLE_FILE": "/t.json", "RANK_ID": "2", "RANK_SIZE": "4", "DEVICE_ID": "6"},
+            World(2, 4, 6, "rank_table"),
+        ),
+    ],
+)
+def test_environment_of_each_launcher(environment, world):
+    assert world_from(environment) == world
+
+
+def test_only_rank_zero_writes():
+    assert [World(rank, 3).is_main for rank in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"MS_ROLE": "MS_WORKER", "RANK_SIZE": "2"}, "RANK_ID"),
+        ({"MS_ROLE": "MS_WORKER", "RANK_ID": "1"}, "RANK_SIZE"),
+        ({"RANK_TABLE_FILE": "t", "RANK_ID": "2", "RANK_SIZE": "2"}, "RANK_ID=2"),
+        ({"RANK_TABLE_FILE": "t", "RANK_ID": "-1", "RANK_SIZE": "2"}, "RANK_ID"),
+        ({"OMPI_COMM_WORLD_SIZE": "two", "OMPI_COMM_WORLD_RANK": "0"}, "OMPI_COMM_WORLD_SIZE"),
+    ],
+)
+def test_broken_environment_is_named(environment, named):
+    with pytest.raises(UsageError, match=named):
+        world_from(environment)
+
+
+def test_distributed_without_launcher_gives_the_line_to_type(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--data_path", "my images"])
+    with pytest.raises(UsageError) as error:
+        initialise(World(), is_distributed=True, device_target="CPU")
+    expected = "msrun --worker_num=2 --local_worker_num=2 --join=True train.py --data_path 'my images'"
+    assert str(error.value).endswith(expected)
+
+
+def test_plain_mpirun_on_the_cpu_is_refused_with_the_line_to_type(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--epochs", "1"])
+    with pytest.raises(UsageError, match=r"mpirun -n 2 python scripts/rank.py --log_dir logs train.py --epochs 1"):
+        initialise(World(0, 2, 0, "mpirun"), True, "CPU")
+
+
+def test_one_process_needs_no_communicator():
+    initialise(World(), is_distributed=False)
+    assert all_reduce_sum([3, -2, 0.5]) == [3, -2, 0.5]
+
+
+def test_sums_are_exact_in_any_order():
+    rng = random.Random(5)
+    values = [rng.uniform(-20, 20) for _ in range(6)] + [50_000.0, -1e-3]
+    sums = set()
+    for order in itertools.islice(itertools.permutations(values), 0, 40_000, 997):
+        columns = zip(*(_to_digits(value) for value in order), strict=True)
+        sums.add(_from_digits([sum(column) for column in columns]))
+    assert sums == {math.fsum(values)}
+
+
+def test_large_counts_stay_whole():
+    count = 2**40 + 1
+    total = _from_digits([4096 * digit for digit in _to_digits(count)])
+    assert total == 4096 * count and isinstance(total, int)
+    assert max(_to_digits(-count)) == 0.0 and len(_to_digits(count)) == DIGITS + 1
+    assert max(4096 * digit for digit in _to_digits(2**59 - 1)) < 2**24
+
+
+def test_small_losses_are_carried():
+    loss = 2.0**-36 * 0.7109375
+    assert _from_digits(_to_digits(loss)) == loss
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_non_finite_values_show(value):
+    total = _from_digits([a + b for a, b in zip(_to_digits(value), _to_digits(1.0), strict=True)])
+    assert total == value or (math.isnan(value) and math.isnan(total))
