@@ -53,7 +53,7 @@ def train_transforms(options: TrainTransforms) -> list:
     """Operators from encoded bytes to a float32 [3, image_size, image_size] image, random ones included.
 
     Raises:
-        UsageError: an interpolation or a cutout position this pipeline does not know, or a cutout larger than the image.
+        UsageError: an unknown interpolation or cutout position, or a cutout larger than the image.
     """
     if options.cutout and options.cutout_length > options.image_size:
         raise UsageError(
