@@ -29,7 +29,7 @@ class TrainTransforms:
         crop_ratio: smallest and largest width/height of the random crop.
         horizontal_flip: probability.
         color_jitter: largest change of brightness, contrast, saturation and hue.
-        cutout: black out one random square of ``cutout_length`` pixels, clipped at the image's edge.
+        cutout: black out one random square of ``cutout_length`` pixels. It may lie partly or wholly beyond the edge.
         cutout_position: ``upstream`` (on the cropped bytes: black, then flipped and jittered) or
             ``normalized`` (after normalisation: the mean colour).
         interpolation: ``bilinear`` or ``bicubic``, of the crop's resize.
