@@ -1,0 +1,99 @@
+"""The journal of a search: one JSON line per evaluated path, on the disk before the next begins."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from src.errors import UsageError
+
+
+class Journal:
+    """A file of JSON lines: a header that says what is searched, then a record per candidate.
+
+    A line that was being written when the process was killed has no line end and is dropped.
+
+    Args:
+        path: of the file; it is created, or gone on with.
+        header: settings that decide the search. An existing journal must have the same.
+
+    Attributes:
+        records: what was recorded before, and since.
+
+    Raises:
+        UsageError: the file belongs to another search, or is damaged before its last line.
+    """
+
+    def __init__(self, path: Path, header: Mapping):
+        self.path = path
+        self.records: list[dict] = []
+        header = json.loads(json.dumps(header))
+        whole = self._read(header) if path.exists() else 0
+        self._file = path.open("ab")
+        if whole:
+            self._file.truncate(whole)
+        else:
+            self._file.truncate(0)
+            self._write({"search": header})
+            _sync_folder(path.parent)
+
+    def _read(self, header: Mapping) -> int:
+        """Takes over the whole lines of the file; returns their length in bytes."""
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        lines = content[:whole].splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise UsageError(f"{self.path} is damaged in line {number}; move it away to search anew") from error
+            if number > 1:
+                self.records.append(record)
+            elif (difference := _difference(record, header)) is not None:
+                raise UsageError(
+                    f"{self.path} belongs to a search with other settings ({difference}); "
+                    "give another run_dir, or the same settings"
+                )
+        return whole
+
+    def append(self, record: Mapping) -> None:
+        """Adds a record; it is on the disk when this returns."""
+        self._write(record)
+        self.records.append(json.loads(json.dumps(record)))
+
+    def _write(self, record: Mapping) -> None:
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _difference(first: object, header: Mapping) -> str | None:
+    """In what the first line of a journal differs from ``header``; None for nothing."""
+    old = first.get("search") if isinstance(first, dict) else None
+    if not isinstance(old, dict):
+        return "it is no journal of a search"
+    names = sorted(key for key in {*old, *header} if old.get(key) != header.get(key))
+    return ", ".join(names) or None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new file's name survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
