@@ -1,14 +1,15 @@
 """The configuration of a run: default_config.yaml, below a recipe, below the command line.
 
 default_config.yaml is the schema. A key that is not in it is refused with its nearest neighbour, and a
-value is read by the type of its default, so YAML's surprises (``1e-5`` a string, ``yes`` a boolean)
-cannot reach a run.
+value is read by the type of its default, so YAML's surprises (``1e-5`` a string, ``yes`` a boolean,
+``012`` ten, ``3:25`` two hundred and five) cannot reach a run.
 """
 
 from __future__ import annotations
 
 import copy
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import yaml
 
 from src.errors import UsageError
 from src.nearest import nearest
-from src.upstream_flags import Flag, flags_of
+from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from src.upstream_flags import Flag, as_meant_by, flags_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA_FILE = ROOT / "default_config.yaml"
 RECIPE_FOLDER = ROOT / "configs"
-MAX_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 17
+MAX_DEPTH = 20
 # A recipe may say these besides the schema's keys: what it is, and figures published by others.
 RECIPE_NOTES = ("description", "reference")
 CHOICES = {
@@ -31,6 +34,19 @@ CHOICES = {
     "cutout_position": ("upstream", "normalized"),
     "label_smoothing_form": ("uniform", "others"),
     "optimizer": ("momentum", "sgd", "nesterov", "rmsprop"),
+    "lr_schedule": (
+        "cosine",
+        "cosine_epoch",
+        "cosine_staircase",
+        "two_phase_cosine",
+        "steps",
+        "steps_decay",
+        "linear",
+        "poly",
+        "exponential",
+        "milestone",
+        "constant",
+    ),
     "weight_decay_on": ("weights", "weights_and_biases", "all"),
     "lr_scaling": ("none", "linear"),
     "amp_level": ("O0", "O1", "O2", "O3"),
@@ -42,7 +58,7 @@ CHOICES = {
 # Smallest and largest value a key can mean anything with.
 RANGES = {
     "num_classes": (0, None),
-    "image_size": (0, 299),
+    "image_size": (0, MAX_IMAGE_SIZE),
     "eval_resize": (0, None),
     "batch_size": (1, None),
     "eval_batch_size": (0, None),
@@ -52,7 +68,14 @@ RANGES = {
     "cutout_length": (1, None),
     "label_smoothing": (0, 1),
     "lr": (0, None),
+    "lr_init": (0, None),
+    "lr_end": (0, None),
+    "lr_gamma": (0, None),
+    "lr_tail_epochs": (0, None),
+    "lr_scaling_base": (1, None),
     "momentum": (0, 1),
+    "rms_decay": (0, 1),
+    "rms_epsilon": (0, None),
     "weight_decay": (0, None),
     "grad_clip": (0, None),
     "accumulate": (1, None),
@@ -71,31 +94,75 @@ RANGES = {
     "log_steps": (0, None),
     "device_id": (0, None),
 }
+# How many numbers a list holds, where that is fixed.
+LENGTHS = {"mean": (0, 3), "std": (0, 3), "crop_scale": (2,), "crop_ratio": (2,), "color_jitter": (4,)}
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader for which a key that is written twice is an error instead of the last one winning."""
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with the scalars one expects: true and false, decimal numbers, null; all else is text.
+
+    A key written twice is an error instead of the last one winning. Anchors are refused: a
+    configuration needs none, and nested ones grow without bound.
+    """
+
+    yaml_implicit_resolvers: dict = {}
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(
+                None, None, "references (*name) are not allowed", self.peek_event().start_mark
+            )
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is written twice", node.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be one word", key.start_mark)
+            if key.value in seen:
+                twice = f"key {key.value!r} is written twice"
+                raise yaml.constructor.ConstructorError(None, None, twice, key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that `_Loader`, or a YAML 1.1 reader, would take for something else; writes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_NUMBER = r"[-+]?(0|[1-9][0-9]*)"
+_SCALARS = {
+    "null": (r"null|~|", ["n", "~", ""]),
+    "bool": (r"true|True|false|False", list("tTfF")),
+    "int": (_NUMBER, list("-+0123456789")),
+    "float": (rf"({_NUMBER}(\.[0-9]*)?|[-+]?\.[0-9]+)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+}
+for _tag, (_pattern, _first) in _SCALARS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})$"), _first)
+
+
 def read_yaml(path: Path) -> dict:
-    """A mapping from a YAML file of at most 1 MiB. Raises UsageError naming the file and the line."""
+    """A mapping from a YAML file of at most 128 KiB. Raises UsageError naming the file and the line."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UsageError(f"{path} is larger than {MAX_FILE_BYTES} bytes: not a configuration")
         text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, Loader=_UniqueKeys)
+        content = yaml.load(text, Loader=_Loader)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
     if content is None:
         return {}
@@ -144,7 +211,7 @@ class Config(Mapping):
 
     def to_yaml(self) -> str:
         """The text that, given back as a recipe, yields this configuration."""
-        return yaml.safe_dump({**self.notes, **self._values}, sort_keys=False, allow_unicode=True)
+        return yaml.dump({**self.notes, **self._values}, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def schema() -> dict[str, Any]:
@@ -165,6 +232,10 @@ def coerce(key: str, value: Any, where: str) -> Any:
     if key in CHOICES and value not in CHOICES[key]:
         existing = ", ".join(choice or '""' for choice in CHOICES[key])
         raise UsageError(f"{where}: {key} is {value!r}{nearest(str(value), CHOICES[key])}; it can be {existing}")
+    if key in LENGTHS and len(value) not in LENGTHS[key]:
+        raise UsageError(f"{where}: {key} is {value}; it must hold {LENGTHS[key][-1]} numbers")
+    if key == "image_size" and value and value < MIN_IMAGE_SIZE:
+        raise UsageError(f"{where}: image_size is {value}; it must be at least {MIN_IMAGE_SIZE}, or 0")
     low, high = RANGES.get(key, (None, None))
     if (low is not None and value < low) or (high is not None and value > high):
         limits = f"at least {low}" if high is None else f"from {low} to {high}"
@@ -199,9 +270,14 @@ def _from_text(default: list | dict, text: str, what: str) -> Any:
     """A list or mapping typed on a command line: YAML flow text, or for a list plain commas."""
     if isinstance(default, list) and not text.lstrip().startswith("["):
         text = f"[{text}]"
+    return _flow(text, what)
+
+
+def _flow(text: str, what: str) -> Any:
+    """A value typed on a command line, read as YAML."""
     try:
-        return yaml.load(text, Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{what} cannot be read from {text!r}") from error
 
 
@@ -219,7 +295,7 @@ def _as_int(value: Any, what: str) -> int:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
         return int(value)
     raise UsageError(f"{what} must be a whole number, not {value!r}")
 
@@ -240,7 +316,7 @@ _SCHEMA = schema()
 
 def find_recipe(name: str) -> Path:
     """A recipe by path, or by its name in ``configs/`` with or without ``.yaml``."""
-    for path in (Path(name), RECIPE_FOLDER / name, RECIPE_FOLDER / f"{name}.yaml"):
+    for path in (Path(name), ROOT / name, RECIPE_FOLDER / name, RECIPE_FOLDER / f"{name}.yaml"):
         if path.is_file():
             return path
     recipes = [path.stem for path in sorted(RECIPE_FOLDER.glob("*.yaml"))]
@@ -282,33 +358,57 @@ def parse_arguments(argv: list[str], program: str) -> Config:
     """
     upstream = flags_of(program)
     recipe = ""
-    overrides: dict[str, Any] = {}
+    ours: dict[str, Any] = {}
+    theirs: dict[str, str] = {}
     words = list(argv)
     while words:
         word = words.pop(0)
         if word in ("-h", "--help"):
             print(help_text(program))
             raise SystemExit(0)
-        if not word.startswith("-"):
-            if "" not in upstream:
-                raise UsageError(f"{word!r} stands alone; values are given as --key value (see --help)")
-            flag, text = "", word
-        else:
-            flag, has_value, text = word.partition("=")
-            flag = flag if re.fullmatch(r"-[a-z]", flag) else flag.lstrip("-").replace("-", "_")
-            if not has_value:
-                text = _take_value(flag, upstream.get(flag), words)
+        flag, has_value, text = _flag_of(word)
+        if not flag and ("" not in upstream or "" in theirs):
+            raise UsageError(f"{word!r} stands alone; values are given as --key value (see --help)")
+        if flag and not has_value:
+            text = _take_value(flag, upstream.get(flag), words)
         if flag == "config_path":
             recipe = text
         elif flag in upstream:
-            _merge(overrides, upstream[flag].meaning(text))
+            theirs[flag] = text
         elif flag.startswith("model_options."):
-            _merge(overrides, {"model_options": {flag.partition(".")[2]: yaml.safe_load(text)}})
+            _merge(ours, {"model_options": {flag.partition(".")[2]: _flow(text, word)}})
         elif flag in _SCHEMA:
-            _merge(overrides, {flag: coerce(flag, text, "command line")})
+            _merge(ours, {flag: coerce(flag, text, "command line")})
         else:
-            raise UsageError(f"there is no flag {word!r}{nearest(flag, [*_SCHEMA, *upstream, 'config_path'])}")
-    return load_config(recipe, overrides)
+            known = [*_SCHEMA, *(name for name in upstream if len(name) > 1), "config_path"]
+            raise UsageError(f"there is no flag {word!r}{nearest(flag, known)}")
+    overrides = _translate(upstream, theirs)
+    for key, value in ours.items():
+        _merge(overrides, {key: value})
+    model = overrides.get("model") or load_config(recipe).model
+    return load_config(recipe, as_meant_by(model, overrides))
+
+
+def _flag_of(word: str) -> tuple[str, bool, str]:
+    """Name of the flag (empty for a bare argument), whether a value is joined to it, and that value."""
+    if not re.match(r"-{1,2}[A-Za-z]", word):
+        return "", True, word
+    flag, joined, text = word.lstrip("-").partition("=")
+    return flag.replace("-", "_"), bool(joined), text
+
+
+def _translate(upstream: Mapping[str, Flag], given: Mapping[str, str]) -> dict[str, Any]:
+    """Schema keys of the upstream flags ``given``, in the order of their table, whose later entries win."""
+    overrides: dict[str, Any] = {}
+    for name, flag in upstream.items():
+        if name not in given:
+            continue
+        shown = f"{'-' if len(name) == 1 else '--'}{name}" if name else repr(given[name])
+        for key, value in flag.meaning(_as_bool(given[name], shown) if flag.is_switch else given[name]).items():
+            _merge(overrides, {key: coerce(key, value, shown)})
+        if flag.note:
+            print(f"note: {shown}: {flag.note}")
+    return overrides
 
 
 def _take_value(flag: str, upstream: Flag | None, words: list[str]) -> str:
@@ -319,7 +419,7 @@ def _take_value(flag: str, upstream: Flag | None, words: list[str]) -> str:
         return "True"
     known = upstream or flag in _SCHEMA or flag == "config_path" or flag.startswith("model_options.")
     if not has_next and known:
-        raise UsageError(f"--{flag} needs a value")
+        raise UsageError(f"{'-' if len(flag) == 1 else '--'}{flag} needs a value")
     return words.pop(0) if has_next else ""
 
 
@@ -342,4 +442,8 @@ def help_text(program: str) -> str:
         "RECIPE is a file, or a name in configs/. Every key below can be given as --key value;\n"
         "booleans also as a bare --key. The values shown are the defaults.\n\n"
     )
-    return head + SCHEMA_FILE.read_text(encoding="utf-8")
+    theirs = [f"{'-' if len(name) == 1 else '--'}{name}" for name in flags_of(program) if name]
+    tail = textwrap.fill(
+        "Flags of the original repositories, understood as well: " + " ".join(theirs), 100, break_on_hyphens=False
+    )
+    return head + SCHEMA_FILE.read_text(encoding="utf-8") + ("\n" + tail if theirs else "")
