@@ -79,7 +79,8 @@ def get_entry(name: str) -> ModelEntry:
 
 
 def create_model(name: str, num_classes: int = 1000, **options) -> nn.Cell:
-    """Builds network ``name``: a cell from images [N, 3, H, W] to logits [N, num_classes].
+    """Builds network ``name``: a cell from images [N, 3, H, W] to logits [N, num_classes], whose
+    attribute ``options`` holds what it was built with, defaults included.
 
     Raises:
         UsageError: no such network, option or option value; the message lists what exists.
@@ -87,12 +88,15 @@ def create_model(name: str, num_classes: int = 1000, **options) -> nn.Cell:
     entry = get_entry(name)
     if num_classes < 1:
         raise UsageError(f"num_classes must be at least 1, not {num_classes}")
-    known = list(inspect.signature(entry.build).parameters)[1:]
+    _, *known = inspect.signature(entry.build).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in known}
     for option in options:
-        if option not in known:
-            there_are = f"there are {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"{name} has no option {option!r}{nearest(option, known)}; {there_are}")
-    return entry.build(num_classes, **options)
+        if option not in defaults:
+            there_are = f"there are {', '.join(defaults)}" if defaults else "it has none"
+            raise UsageError(f"{name} has no option {option!r}{nearest(option, defaults)}; {there_are}")
+    network = entry.build(num_classes, **options)
+    network.options = {**defaults, **options}
+    return network
 
 
 def one_of(option: str, value: Any, known: Iterable) -> Any:
