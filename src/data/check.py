@@ -77,7 +77,7 @@ def check_folder(
     workers: int = 8,
     cache: Path | None = None,
 ) -> CheckReport:
-    """Checks all that lies in the class folders of a split, ``workers`` files at a time.
+    """Checks all that lies in the class folders of a split, ``workers`` files at a time (at most one for each CPU).
 
     Args:
         cache: folder where the result is kept under a stamp of every file's name, size and time of change;
@@ -88,7 +88,7 @@ def check_folder(
     kept = _Kept(cache, split_dir) if cache else None
     findings = kept.load(stamp) if kept else None
     if findings is None:
-        with ThreadPoolExecutor(max(1, workers)) as pool:
+        with ThreadPoolExecutor(max(1, min(workers, os.cpu_count() or 1))) as pool:
             verdicts = tqdm(
                 pool.map(lambda entry: examine(Path(entry.path), max_pixels), entries),
                 total=len(entries),
