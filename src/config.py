@@ -211,7 +211,9 @@ class Config(Mapping):
 
     def to_yaml(self) -> str:
         """The text that, given back as a recipe, yields this configuration."""
-        return yaml.dump({**self.notes, **self._values}, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return yaml.dump(
+            {**self.notes, **self._values}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None
+        )
 
 
 def schema() -> dict[str, Any]:
@@ -385,8 +387,19 @@ def parse_arguments(argv: list[str], program: str) -> Config:
     overrides = _translate(upstream, theirs)
     for key, value in ours.items():
         _merge(overrides, {key: value})
+    recipe = recipe or _recipe_of_resumed_run(overrides)
     model = overrides.get("model") or load_config(recipe).model
     return load_config(recipe, as_meant_by(model, overrides))
+
+
+def _recipe_of_resumed_run(overrides: Mapping[str, Any]) -> str:
+    """A run that goes on does so under its own configuration, unless another one is named."""
+    resumed = overrides.get("resume", "")
+    folder = Path(overrides.get("run_dir", "") if resumed == "auto" else resumed)
+    if folder.suffix == ".ckpt":
+        folder = folder.parent.parent
+    saved = folder / "config.yaml"
+    return str(saved) if resumed and saved.is_file() else ""
 
 
 def _flag_of(word: str) -> tuple[str, bool, str]:

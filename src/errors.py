@@ -15,6 +15,10 @@ class UsageError(Exception):
     """Wrong command line, configuration or input data. The message is one line that says what to do."""
 
 
+class RunFailed(Exception):
+    """The run cannot go on, and not through a mistake of the user's alone (a NaN loss, a full disk)."""
+
+
 class Interrupted(Exception):
     """A signal asked the program to stop; carries its number. State has been saved before it is raised."""
 
@@ -25,12 +29,15 @@ class Interrupted(Exception):
 
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> None:
     """Runs ``main(argv)`` and exits with 0 (done), 2 (usage error, one line on stderr), 130 or 143
-    (signals); any other exception keeps its traceback and exits with 1."""
+    (signals) or 1 (RunFailed, one line; any other exception keeps its traceback)."""
     try:
         main(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
+    except RunFailed as error:
+        print(f"failed: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except Interrupted as stop:
         sys.exit(128 + stop.signum)
     except KeyboardInterrupt:

@@ -1,0 +1,60 @@
+# Every target sets up what it needs: a virtual environment with the pinned requirements.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The first interpreter here that MindSpore has a package for (3.10 to 3.12).
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.10 python3; do \
+	"$$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo "$$name" && break; done)
+DATA ?= data/digits
+RUN ?= runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-all lint format bench clean
+
+help:
+	@echo "make quickstart   set up, train a network on the digits, evaluate it (about three minutes)"
+	@echo "make test         set up and run the tests (CPU only)"
+	@echo "make test-all     the same with the slow suites"
+	@echo "make lint         ruff and shellcheck"
+	@echo "make format       reformat the code"
+	@echo "make bench        measure speed; prints a table"
+	@echo "make clean        remove environment and caches (runs/ and data/ stay)"
+
+$(VENV)/.ready: requirements.txt requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.10, 3.11 or 3.12 is needed; none is on the PATH" >&2; exit 2; }
+	@echo "setting up $(VENV) with $(PYTHON) (once; a few minutes)"
+	@"$(PYTHON)" -m venv --clear "$(VENV)"
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch "$@"
+
+quickstart: $(VENV)/.ready
+	@"$(BIN)/python" -m src.data.sample "$(DATA)"
+	@"$(BIN)/python" train.py --config_path quickstart --data_path "$(DATA)" --run_dir "$(RUN)"
+	@"$(BIN)/python" eval.py --checkpoint_path "$(RUN)" --json "$(RUN)/eval.json" --per_class
+	@echo
+	@echo "Look at   $(RUN)/curves.png, metrics.csv, log.txt and eval.json"
+	@echo "Next      $(BIN)/python summary.py                     all networks, their sizes, published accuracies"
+	@echo "          $(BIN)/python train.py --help                every key of a run"
+	@echo "          $(BIN)/python train.py --config_path spnasnet_cpu --data_path $(DATA)"
+
+test: $(VENV)/.ready
+	@"$(BIN)/python" -m pytest
+
+test-all: $(VENV)/.ready
+	@"$(BIN)/python" -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.ready
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/ruff" format --check .
+	@git ls-files -z '*.sh' .ci/run | xargs -0 --no-run-if-empty "$(BIN)/shellcheck"
+
+format: $(VENV)/.ready
+	@"$(BIN)/ruff" check --fix --quiet . || true
+	@"$(BIN)/ruff" format .
+
+bench: $(VENV)/.ready
+	@"$(BIN)/python" -m bench
+
+clean:
+	rm -rf "$(VENV)" .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,112 @@
+"""Evaluates checkpoints: python eval.py --checkpoint_path FILE_OR_FOLDER_OR_RUN [--val_data_path DATA]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from src import build, report
+from src.checkpoint import load_checkpoint, read_meta, verify
+from src.config import Config, parse_arguments
+from src.data.classes import build_class_index
+from src.device import describe_device, set_up, versions
+from src.distributed import World, current_world, initialise
+from src.errors import UsageError, run
+from src.evaluation import Evaluator
+from src.log import Log
+from src.preprocessing import Preprocessing
+from src.run_folder import checkpoints_of
+from src.step import apply_precision
+
+
+def main(argv: list[str]) -> None:
+    config = parse_arguments(argv, "eval")
+    checkpoints = checkpoints_of(config.checkpoint_path)
+    for path in checkpoints:
+        verify(path)
+    config, facts = with_facts_of(checkpoints[0], config)
+    world = current_world()
+    target = set_up(config.device_target, config.device_id, config.mode, config.deterministic, config.seed)
+    initialise(world, config.is_distributed, target)
+    with Log(is_quiet=not world.is_main) as log:
+        evaluate(checkpoints, config, facts, log, world, target)
+
+
+def with_facts_of(path: Path, config: Config) -> tuple[Config, dict[str, Any]]:
+    """The configuration with the network, loss and data that the checkpoint knows, and those facts.
+
+    An upstream file knows nothing of itself; then the command line or a recipe must name the network.
+    """
+    facts = read_meta(path)
+    if not facts:
+        if not config.model:
+            raise UsageError(f"{path} does not say which network it is; give --model NAME or --config_path RECIPE")
+        return config, {}
+    if config.model not in ("", facts["model"]):
+        raise UsageError(f"{path} is a checkpoint of {facts['model']}, not of {config.model}")
+    taken = ["label_smoothing", "label_smoothing_form"]
+    if not (config.val_data_path or config.data_path):
+        taken += ["val_data_path", "data_path"]
+    changes = {key: facts["config"][key] for key in taken}
+    return config.replace(model=facts["model"], model_options=facts["model_options"], **changes), facts
+
+
+def evaluate(
+    checkpoints: list[Path], config: Config, facts: dict[str, Any], log: Log, world: World, target: str
+) -> None:
+    folder = build.eval_folder(config)
+    if folder is None:
+        raise UsageError("--val_data_path is missing: the folder that holds val/, or the val folder itself")
+    if facts:
+        classes = {name: label for label, name in enumerate(facts["classes"])}
+        preprocessing = build.preprocessing_of(config, Preprocessing.from_dict(facts["preprocessing"]))
+    else:
+        classes = build_class_index(folder)
+        preprocessing = build.preprocessing_of(config)
+    images = build.eval_images(folder, classes, config, log)
+    num_classes = facts.get("num_classes") or build.classes_in_head(config, classes)
+    network = build.network_of(config, num_classes, world)
+    evaluator = Evaluator(apply_precision(network, config.amp_level), build.loss_of(config, num_classes))
+    data = build.eval_data_of(config, images, preprocessing, world)
+    log.line(f"{config.model} on {describe_device(target)}: {len(images)} images of {folder}")
+    log.line(f"preprocessing: {preprocessing}")
+
+    results, best, confusion = [], None, None
+    for path in checkpoints:
+        load_checkpoint(path, network, config.model)
+        evaluation = evaluator.run(data, config.per_class)
+        result = {
+            "model": config.model,
+            "checkpoint": str(path),
+            **{key: getattr(evaluation, key) for key in ("loss", "top1", "top5", "images", "total")},
+            "images_per_second": round(evaluation.images_per_second, 1),
+            "preprocessing": preprocessing.to_dict(),
+            "device": describe_device(target),
+            "versions": versions(),
+        }
+        results.append(result)
+        is_best = best is None or result["top1"] > best["top1"]
+        if is_best:
+            best, confusion = result, evaluation.confusion
+        log.line(
+            f"{path}: loss {evaluation.loss:.4f}, top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%}, "
+            f"{evaluation.images} of {evaluation.total} images, {evaluation.images_per_second:.1f} images/s"
+            f"{' (best so far)' if is_best and len(checkpoints) > 1 else ''}"
+        )
+    if len(checkpoints) > 1:
+        log.line(f"{len(checkpoints)} checkpoints; best top-1 {best['top1']:.2%}: {best['checkpoint']}")
+    if not world.is_main:
+        return
+    if config.json:
+        report.write_json(results, best, Path(config.json))
+    if config.csv:
+        report.write_csv(results, Path(config.csv))
+    if config.per_class:
+        place = Path(config.json).parent if config.json else Path(best["checkpoint"]).parent
+        table, picture = report.write_per_class(confusion, list(classes), place)
+        log.line(f"per-class accuracies: {table}; confusion matrix: {picture}")
+
+
+if __name__ == "__main__":
+    run(main, sys.argv[1:])

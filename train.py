@@ -1,0 +1,105 @@
+"""Trains a network: python train.py --config_path RECIPE --data_path DATA (see --help for every key)."""
+
+from __future__ import annotations
+
+import sys
+
+from src import build
+from src.checkpoint import load_checkpoint, read_checkpoint
+from src.config import Config, parse_arguments
+from src.device import describe_device, set_up, uses_sink, versions
+from src.distributed import World, broadcast_parameters, current_world, initialise
+from src.engine import Trainer
+from src.errors import UsageError, run
+from src.evaluation import Evaluator
+from src.log import Log
+from src.models import get_entry
+from src.run_folder import RunFolder, checkpoint_of, open_run
+from src.step import apply_precision, precision_note
+
+
+def main(argv: list[str]) -> None:
+    config = parse_arguments(argv, "train")
+    if not config.model:
+        raise UsageError("which network? Give --model NAME or --config_path RECIPE; python summary.py lists both")
+    get_entry(config.model)
+    world = current_world()
+    target = set_up(config.device_target, config.device_id, config.mode, config.deterministic, config.seed)
+    initialise(world, config.is_distributed, target)
+    folder = open_run(config, world.is_main)
+    with Log(folder.path if world.is_main else None, is_quiet=not world.is_main) as log:
+        train(config, folder, log, world, target)
+
+
+def train(config: Config, folder: RunFolder, log: Log, world: World, target: str) -> None:
+    log.line(
+        f"{config.model} on {describe_device(target)}, rank {world.rank} of {world.size}; run folder {folder.path}"
+    )
+    resumed, complaints = checkpoint_of(config.resume, folder)
+    for complaint in complaints:
+        log.line(f"note: passed over a damaged checkpoint: {complaint}")
+
+    classes, train_files = build.train_images(config, log)
+    eval_folder = build.eval_folder(config)
+    validation = build.eval_images(eval_folder, classes, config, log) if eval_folder else []
+    preprocessing = build.preprocessing_of(config)
+    train_data = build.train_data_of(config, train_files, preprocessing, world)
+    eval_data = build.eval_data_of(config, validation, preprocessing, world) if validation else None
+
+    num_classes = build.classes_in_head(config, classes)
+    network = build.network_of(config, num_classes, world)
+    if config.pretrained:
+        load_checkpoint(config.pretrained, network, config.model)
+    precise = apply_precision(network, config.amp_level)
+    loss = build.loss_of(config, num_classes)
+    rates = build.learning_rates_of(config, train_data.steps_per_epoch, world, log)
+    trainer = Trainer(
+        config=config,
+        network=network,
+        step=build.step_of(config, precise, loss, rates, world),
+        evaluator=Evaluator(precise, loss),
+        learning_rates=rates,
+        train_data=train_data,
+        eval_data=eval_data,
+        facts={
+            "model": config.model,
+            "model_options": config.model_options,
+            "num_classes": num_classes,
+            "classes": list(classes),
+            "preprocessing": preprocessing.to_dict(),
+            "config": dict(config),
+            "device": describe_device(target),
+            "versions": versions(),
+        },
+        run=folder,
+        log=log,
+        world=world,
+        is_sinking=uses_sink(config.sink, target),
+    )
+    if resumed:
+        trainer.restore(read_checkpoint(resumed))
+        log.line(f"going on from {resumed}")
+    if world.size > 1:
+        broadcast_parameters(network.get_parameters())
+
+    if world.is_main:
+        folder.write_config(config)
+        folder.write_json("classes.json", classes)
+    log.line(config.to_yaml().rstrip())
+    log.line(
+        f"{len(train_files)} training images of {len(classes)} classes, {train_data.steps_per_epoch} steps an epoch; "
+        f"{len(validation) or 'no'} validation images: {preprocessing}"
+    )
+    if note := precision_note(config.amp_level, target):
+        log.line(f"note: {note}")
+    result = trainer.fit()
+    if world.is_main:
+        folder.write_json("result.json", result)
+    log.line(f"train success: {result['status']}; results, curves and checkpoints are in {folder.path}")
+    log.record("result", **result)
+    if eval_folder:
+        log.line(f"next: python eval.py --checkpoint_path {folder.path}")
+
+
+if __name__ == "__main__":
+    run(main, sys.argv[1:])
