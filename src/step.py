@@ -1,8 +1,8 @@
 """The training step: forward, backward, precision, loss scale, accumulation, clipping, update.
 
 One cell and one code path for CPU, GPU and Ascend, graph and PyNative mode. Its order is: scaled loss,
-gradients, unscale, average over micro-batches, average over devices, finite?, clip, update. Everything
-it remembers is a Parameter, so that a checkpoint can hold all of it (:func:`state`).
+gradients, unscale, average over devices, average over batches, finite?, clip, update. Everything it
+remembers is a Parameter, so that a checkpoint can hold all of it (:func:`state`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _HYPERPARAMETERS = ("learning_rate", "momentum")
 
 _times = ops.MultitypeFuncGraph("times")
 _sum_of_squares = ops.MultitypeFuncGraph("sum_of_squares")
-_add_to = ops.MultitypeFuncGraph("add_to")
-_clear = ops.MultitypeFuncGraph("clear")
+_plus = ops.MultitypeFuncGraph("plus")
+_store_unless = ops.MultitypeFuncGraph("store_unless")
 
 
 @_times.register("Tensor", "Tensor")
@@ -39,14 +39,14 @@ def _sum_of_squares_one(gradient):
     return (gradient * gradient).sum()
 
 
-@_add_to.register("Tensor", "Tensor")
-def _add_to_one(buffer, gradient):
-    return ops.assign_add(buffer, gradient)
+@_plus.register("Tensor", "Tensor")
+def _plus_one(buffer, gradient):
+    return buffer + gradient
 
 
-@_clear.register("Tensor")
-def _clear_one(buffer):
-    return ops.assign(buffer, ops.zeros_like(buffer))
+@_store_unless.register("Tensor", "Tensor", "Tensor")
+def _store_unless_one(empty, buffer, value):
+    return ops.assign(buffer, ops.select(empty, ops.zeros_like(value), value))
 
 
 def _state_parameter(name: str, value: float, dtype: ms.Type) -> Parameter:
@@ -56,12 +56,12 @@ def _state_parameter(name: str, value: float, dtype: ms.Type) -> Parameter:
 class TrainStep(nn.Cell):
     """One training step on images [N, 3, H, W] and labels (int32 [N], or distributions [N, K]).
 
-    Returns (loss, finite, correct): the batch's mean loss, unscaled, float32; whether the gradients were
-    finite (True as well for a batch that only adds to the accumulation); how many of the batch's images
-    were classified right, int32. Gradients that are not finite skip the update: weights, moments and
-    ``global_step`` stay what they were, bit for bit, and ``overflow_count`` goes up. That holds without
-    a loss scale too, so that a NaN never gets into the weights. Batch norm's moving statistics belong
-    to the forward pass and are not protected.
+    Returns (loss, finite, correct): the batch's mean loss, unscaled, float32; whether the gradients,
+    summed up so far, were finite; how many of the batch's images were classified right, int32.
+    Gradients that are not finite skip the update: weights, moments and ``global_step`` stay what they
+    were, bit for bit, and ``overflow_count`` goes up. That holds without a loss scale too, so that a
+    NaN never gets into the weights. Batch norm's moving statistics belong to the forward pass and are
+    not protected.
 
     With ``accumulate`` = n the gradients of n batches are averaged, then there is one update; an
     overflow in any of them skips the whole update, and the loss scale changes only between windows.
@@ -147,10 +147,24 @@ class TrainStep(nn.Cell):
         (_, loss, correct), gradients = value_and_grad(images, labels)
         if self.scaled or self.accumulate > 1:
             gradients = self.map(ops.partial(_times, 1.0 / (self.loss_scale * self.accumulate)), gradients)
-        if self.accumulate == 1:
-            finite = self.update(gradients)
-        else:
-            finite = self.add_to_update(gradients)
+        if self.data_parallel:
+            gradients = self.average_over_devices(gradients)
+        last = Tensor(True)
+        if self.accumulate > 1:
+            gradients, last = self.add_up(gradients)
+        # After all sums: an infinity or NaN of any batch or device is in them, so one check serves all
+        # and every device decides alike.
+        finite = ms.amp.all_finite(gradients)
+        if self.grad_clip > 0:
+            gradients = self.clip(gradients)
+        # The only branch. Nested in a second one (`if last: if finite:`) the graph compiler of MindSpore
+        # 2.10 loses the update without a word.
+        if ops.logical_and(last, finite):
+            self.optimizer(gradients)
+        overflow = ops.logical_and(last, ops.logical_not(finite))
+        ops.assign_add(self.overflow_count, overflow.astype(ms.int32))
+        if self.dynamic:
+            self.adapt_loss_scale(last, overflow)
         return loss, finite, correct
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,43 +175,25 @@ class TrainStep(nn.Cell):
         correct = (logits.argmax(-1) == classes).astype(ms.int32).sum()
         return loss * self.loss_scale, loss, correct
 
-    def add_to_update(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """Adds to the accumulated gradients; the last batch of the window updates with them."""
-        self.map(_add_to, self.accumulated_gradients, gradients)
-        ops.assign_add(self.accumulated_batches, Tensor(1, ms.int32))
-        finite = Tensor(True)
-        if self.accumulated_batches == self.accumulate:
-            # An infinity or NaN of any batch is still in the sum, so one check covers the window.
-            finite = self.update(self.accumulated_gradients)
-            self.map(_clear, self.accumulated_gradients)
-            ops.assign(self.accumulated_batches, Tensor(0, ms.int32))
-        return finite
-
-    def update(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """Updates with unscaled ``gradients`` if they are finite on every device; returns whether they were."""
-        if self.data_parallel:
-            gradients = self.average_over_devices(gradients)
-        # After the average: an infinity of one device has reached all, so all decide alike.
-        finite = ms.amp.all_finite(gradients)
-        if self.grad_clip > 0:
-            gradients = self.clip(gradients)
-        if finite:
-            self.optimizer(gradients)
-        ops.assign_add(self.overflow_count, ops.logical_not(finite).astype(ms.int32))
-        if self.dynamic:
-            self.adapt_loss_scale(finite)
-        return finite
+    def add_up(self, gradients: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The sums of the window with these gradients in them, and whether it is full; a full one starts anew."""
+        batches = self.accumulated_batches + 1
+        last = batches == self.accumulate
+        sums = self.map(_plus, self.accumulated_gradients, gradients)
+        self.map(ops.partial(_store_unless, last), self.accumulated_gradients, sums)
+        ops.assign(self.accumulated_batches, ops.select(last, 0, batches))
+        return sums, last
 
     def clip(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """``gradients`` shortened to the global L2 norm grad_clip where they are longer (arXiv 1211.5063)."""
         norm = ops.sqrt(ops.addn(self.map(_sum_of_squares, gradients)))
         return self.map(ops.partial(_times, self.grad_clip / ops.maximum(norm, self.grad_clip)), gradients)
 
-    def adapt_loss_scale(self, finite: Tensor) -> None:
-        """Shrinks the loss scale on overflow, grows it after a window of good updates."""
-        good_steps = ops.select(finite, self.good_steps + 1, 0)
+    def adapt_loss_scale(self, last: Tensor, overflow: Tensor) -> None:
+        """Shrinks the loss scale on overflow, grows it after scale_window good updates in a row."""
+        good_steps = ops.select(overflow, 0, self.good_steps + last.astype(ms.int32))
         grows = good_steps >= self.scale_window
-        scale = ops.select(finite, self.loss_scale, self.loss_scale / self.scale_factor)
+        scale = ops.select(overflow, self.loss_scale / self.scale_factor, self.loss_scale)
         scale = ops.select(grows, scale * self.scale_factor, scale)
         ops.assign(self.loss_scale, ops.clamp(scale, LEAST_LOSS_SCALE, LARGEST_LOSS_SCALE))
         ops.assign(self.good_steps, ops.select(grows, 0, good_steps))
@@ -219,14 +215,14 @@ def state(step: TrainStep) -> dict[str, Parameter]:
 
 
 def apply_precision(network: nn.Cell, amp_level: str) -> nn.Cell:
-    """``network`` computing in float16 as far as ``amp_level`` says; parameters and logits stay float32.
+    """Makes ``network`` compute in float16 as far as ``amp_level`` says, and returns it.
+
+    Parameters stay float32 and keep their names; each cell casts what it is given. The logits may be
+    float16: the loss casts them back.
 
     Args:
-        amp_level: ``O0`` float32, ``O1`` convolutions and dense layers in float16, ``O2`` all but batch
-            norm, ``O3`` all.
-
-    Returns:
-        The network to train; its parameters are those of ``network``, under the same names.
+        amp_level: ``O0`` float32; ``O1`` float16 for convolutions and dense layers (MindSpore's white
+            list of cells); ``O2`` float16 for all but batch norm (its black list); ``O3`` for all.
 
     Raises:
         UsageError: no such level.
@@ -236,7 +232,21 @@ def apply_precision(network: nn.Cell, amp_level: str) -> nn.Cell:
             f"there is no amp_level {amp_level!r}{nearest(amp_level, AMP_LEVELS)}; there are {', '.join(AMP_LEVELS)} "
             f"(float16; bfloat16 is not offered, most CPU operators lack it)"
         )
-    return ms.amp.auto_mixed_precision(network, amp_level, ms.float16)
+    if amp_level == "O0":
+        return network
+    # Not ms.amp.auto_mixed_precision: its O1 rewrites the network's source code into a folder of the
+    # working directory, which took 20 s for MnasNet.
+    if amp_level == "O1":
+        usual, exceptional = ms.float32, ms.float16
+        exceptions = tuple(cell for cell in ms.amp.get_white_list() if issubclass(cell, nn.Cell))
+    else:
+        usual, exceptional = ms.float16, ms.float32
+        exceptions = tuple(ms.amp.get_black_list()) if amp_level == "O2" else ()
+    network.to_float(usual)
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, exceptions):
+            cell.to_float(exceptional)
+    return network
 
 
 def precision_note(amp_level: str, device_target: str) -> str:
