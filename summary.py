@@ -3,6 +3,7 @@
 python summary.py                               every network: parameters, MACs, published accuracies
 python summary.py --model mnasnet --alpha 0.5   one network layer by layer, with totals
 python summary.py --model mnasnet --json        the same for programs
+python summary.py --markdown                    the table of networks in README.md
 
 Options of a network: --alpha 0.5, --model_options.alpha 0.5 or --model_options '{alpha: 0.5}'.
 """
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from src import cost
+from src import cost, model_table
 from src.errors import UsageError, run
 from src.models import create_model, get_entry, list_models
 from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
@@ -24,6 +25,9 @@ from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 
 def main(argv: list[str]) -> None:
     arguments, options = parse(argv)
+    if arguments.markdown:
+        print(model_table.markdown())
+        return
     if not arguments.model:
         if options or arguments.json:
             raise UsageError("say which network with --model; `python summary.py` lists them")
@@ -55,6 +59,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("--num_classes", type=int, default=1000)
     parser.add_argument("--image_size", type=int, default=0, help="side in pixels (0: the network's own)")
     parser.add_argument("--json", nargs="?", const="-", default="", metavar="FILE", help="JSON, to FILE if given")
+    parser.add_argument("--markdown", action="store_true", help="the README's table of networks")
     arguments, rest = parser.parse_known_args(argv)
     if arguments.image_size and not MIN_IMAGE_SIZE <= arguments.image_size <= MAX_IMAGE_SIZE:
         raise UsageError(f"--image_size is {arguments.image_size}; it must be {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}")
