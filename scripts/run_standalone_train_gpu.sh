@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Trains on one GPU.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh script`
+# shellcheck source=scripts/common.sh
+. "$(dirname -- "$0")/common.sh"
+
+standalone GPU "$@"
