@@ -154,10 +154,10 @@ def assign_weights(net: nn.Cell, arrays: Mapping[str, np.ndarray]) -> None:
     for name, parameter in expected.items():
         if name not in arrays:
             continue
-        array, dtype = arrays[name], np.dtype(ms.dtype_to_nptype(parameter.dtype))
+        array, dtype = arrays[name], str(parameter.dtype).lower()
         if array.shape != parameter.shape:
             misshapen.append(f"{name} {list(array.shape)} instead of {list(parameter.shape)}")
-        elif array.dtype != dtype:
+        elif array.dtype.name != dtype:
             mistyped.append(f"{name} {array.dtype} instead of {dtype}")
     kinds = {"missing": missing, "surplus": surplus, "wrong shape": misshapen, "wrong type": mistyped}
     if any(kinds.values()):

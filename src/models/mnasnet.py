@@ -38,11 +38,13 @@ def scaled(channels: int, alpha: float) -> int:
 
 
 def mnasnet(num_classes: int, alpha: float = 1.0, bn_momentum: float = 0.9, dropout: float = 0.2) -> nn.Cell:
-    """Args:
-    alpha: width, one of ALPHAS.
-    bn_momentum: share of the old moving statistic kept. 0.9 is the Ascend port's; torchvision
-        trains with 0.9997 (its "momentum 3e-4"), which needs some 10,000 updates to settle.
-    dropout: rate in front of the classifier.
+    """Builds the network for ``num_classes`` classes.
+
+    Args:
+        alpha: width, one of ALPHAS.
+        bn_momentum: share of the old moving statistic kept. 0.9 is the Ascend port's; torchvision
+            trains with 0.9997 (its "momentum 3e-4"), which needs some 10,000 updates to settle.
+        dropout: rate in front of the classifier.
     """
     alpha = one_of("alpha", alpha, ALPHAS)
     norm = BatchNorm(momentum=share("bn_momentum", bn_momentum))

@@ -34,10 +34,12 @@ UNITS = (
 
 
 def proxylessnas_mobile(num_classes: int, init: str = "official") -> nn.Cell:
-    """Args:
-    init: ``official`` (the authors': convolutions He-normal by fan-out, classifier N(0, 1/inputs)
-        with zero bias) or ``mindspore`` (upstream's: the framework's default, which in MindSpore 2
-        is uniform within 1 / sqrt(fan-in) for all).
+    """Builds the network for ``num_classes`` classes.
+
+    Args:
+        init: ``official`` (the authors': convolutions He-normal by fan-out, classifier N(0, 1/inputs)
+            with zero bias) or ``mindspore`` (upstream's: the framework's default, which in MindSpore 2
+            is uniform within 1 / sqrt(fan-in) for all).
     """
     features = {
         "stem": ConvNormAct(3, STEM_CHANNELS, kernel=3, stride=2, norm=NORM, act=ACT),

@@ -88,10 +88,12 @@ def shufflenetv1(
     pooling: str = "symmetric",
     shuffle: str = "before",
 ) -> nn.Cell:
-    """Args:
-    groups, size: a row of WIDTHS.
-    pooling: ``symmetric`` or ``same`` (MindSpore upstream's: pads right and bottom).
-    shuffle: ``before`` or ``after`` the depthwise convolution (megvii's).
+    """Builds the network for ``num_classes`` classes.
+
+    Args:
+        groups, size: a row of WIDTHS.
+        pooling: ``symmetric`` or ``same`` (MindSpore upstream's: pads right and bottom).
+        shuffle: ``before`` or ``after`` the depthwise convolution (megvii's).
     """
     groups = one_of("groups", groups, dict.fromkeys(width.groups for width in WIDTHS))
     size = one_of("size", size, dict.fromkeys(width.size for width in WIDTHS))

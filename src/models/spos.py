@@ -144,13 +144,16 @@ def round_up(channels: int) -> int:
 def choices(option: str, values: str | Sequence[int], known: int) -> tuple[int, ...]:
     """Twenty indices below ``known``, from a sequence or a list in one string, ``0,3,1,...``.
     Raises UsageError for anything else."""
-    try:
-        parsed = tuple(int(value) for value in (values.split(",") if isinstance(values, str) else values))
-    except (TypeError, ValueError):
-        parsed = ()
-    if len(parsed) != sum(REPEATS) or not all(0 <= value < known for value in parsed):
+    indices = values
+    if isinstance(values, str):
+        indices = [int(word) if word.strip().isdecimal() else None for word in values.split(",")]
+    if (
+        not isinstance(indices, Sequence)
+        or len(indices) != sum(REPEATS)
+        or not all(type(index) is int and 0 <= index < known for index in indices)
+    ):
         raise UsageError(f"{option} must be {sum(REPEATS)} whole numbers from 0 to {known - 1}, not {values!r}")
-    return parsed
+    return tuple(indices)
 
 
 def spos(
@@ -163,16 +166,18 @@ def spos(
     bn_momentum: float = 0.9,
     bn_variance: float = 1.0,
 ) -> nn.Cell:
-    """Args:
-    block_choices: per block an index into CHOICES.
-    channel_choices: per block 0 ... 9, see :func:`mid_channels`.
-    use_se: squeeze-excite in stages 3 and 4, hard-swish but in stage 1, dropout 0.2 instead of 0.1.
-    last_conv_after_pooling: the last 1x1 convolution works on the pooled vector, with a bias and
-        without batch-norm. Otherwise, with ``use_se``: the ShuffleNetV2+ tail.
-    layout: channels of the stages, a key of STAGE_CHANNELS.
-    bn_momentum: share of the old moving statistic kept. 0.9 is the paper's (megvii); the MXNet
-        re-implementation trains with 0.1.
-    bn_variance: first value of the moving variance: 1 (megvii) or 0 (MXNet re-implementation).
+    """Builds the network of a path for ``num_classes`` classes.
+
+    Args:
+        block_choices: per block an index into CHOICES.
+        channel_choices: per block 0 ... 9, see :func:`mid_channels`.
+        use_se: squeeze-excite in stages 3 and 4, hard-swish but in stage 1, dropout 0.2 instead of 0.1.
+        last_conv_after_pooling: the last 1x1 convolution works on the pooled vector, with a bias and
+            without batch-norm. Otherwise, with ``use_se``: the ShuffleNetV2+ tail.
+        layout: channels of the stages, a key of STAGE_CHANNELS.
+        bn_momentum: share of the old moving statistic kept. 0.9 is the paper's (megvii); the MXNet
+            re-implementation trains with 0.1.
+        bn_variance: first value of the moving variance: 1 (megvii) or 0 (MXNet re-implementation).
     """
     use_se = one_of("use_se", use_se, (False, True))
     last_conv_after_pooling = one_of("last_conv_after_pooling", last_conv_after_pooling, (False, True))
