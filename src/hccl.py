@@ -172,11 +172,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--visible_devices", default="0,1,2,3,4,5,6,7", help="physical card of each logical one")
     parser.add_argument("--server_ip", default="", help="address of this machine (default: its name's)")
     given = parser.parse_args(argv)
-    devices, visible = parse_range(given.device_num), parse_visible(given.visible_devices)
+    devices = parse_range(given.device_num)
+    known = addresses(physical_cards(devices, parse_visible(given.visible_devices)))
     server = given.server_ip or host_address()
-    table = rank_table(
-        devices, visible, server, addresses([visible[device] for device in devices if device < len(visible)])
-    )
+    table = rank_table(devices, list(known.values()), server)
     digits = "".join(str(device) for device in devices)
     write_table(table, Path(f"hccl_{len(devices)}p_{digits}_{server}.json"))
 
