@@ -45,6 +45,8 @@ def with_facts_of(path: Path, config: Config) -> tuple[Config, dict[str, Any]]:
         return config, {}
     if config.model not in ("", facts["model"]):
         raise UsageError(f"{path} is a checkpoint of {facts['model']}, not of {config.model}")
+    if config.num_classes not in (0, facts["num_classes"]):
+        raise UsageError(f"{path} has {facts['num_classes']} classes, not {config.num_classes}")
     taken = ["label_smoothing", "label_smoothing_form"]
     if not (config.val_data_path or config.data_path):
         taken += ["val_data_path", "data_path"]
@@ -74,7 +76,9 @@ def evaluate(
 
     results, best, confusion = [], None, None
     for path in checkpoints:
-        load_checkpoint(path, network, config.model)
+        meta = load_checkpoint(path, network, config.model)
+        if meta.get("classes") != facts.get("classes"):
+            raise UsageError(f"{path} was trained on other classes than {checkpoints[0]}")
         evaluation = evaluator.run(data, config.per_class)
         result = {
             "model": config.model,
@@ -91,7 +95,8 @@ def evaluate(
             best, confusion = result, evaluation.confusion
         log.line(
             f"{path}: loss {evaluation.loss:.4f}, top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%}, "
-            f"{evaluation.images} of {evaluation.total} images, {evaluation.images_per_second:.1f} images/s"
+            f"{evaluation.images} of {evaluation.total} images"
+            f"{f', {evaluation.images_per_second:.1f} images/s' if evaluation.images_per_second else ''}"
             f"{' (best so far)' if is_best and len(checkpoints) > 1 else ''}"
         )
     if len(checkpoints) > 1:

@@ -83,7 +83,7 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
         broadcast_parameters(network.get_parameters())
 
     if world.is_main:
-        folder.write_config(config)
+        folder.write_config(config.replace(resume=""))
         folder.write_json("classes.json", classes)
     log.line(config.to_yaml().rstrip())
     log.line(
@@ -92,6 +92,7 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
     )
     if note := precision_note(config.amp_level, target):
         log.line(f"note: {note}")
+    log.line("the first step compiles the network; that can take a minute")
     result = trainer.fit()
     if world.is_main:
         folder.write_json("result.json", result)

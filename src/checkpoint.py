@@ -24,8 +24,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
+from src.device import quiet_framework
 from src.errors import UsageError
-from src.upstream_weights import assign_weights, translate
+from src.upstream_weights import assign_weights, form_mismatch, translate
 
 SUFFIX = ".ckpt"
 LAST, BEST = "last", "best"
@@ -70,7 +71,8 @@ def _replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _flush(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f"{temporary.stem}*"):  # the framework's own temporary file as well
+            leftover.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -120,17 +122,15 @@ def write_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as temporary:
         # The framework replaces an existing file by removing it first; here that is our own temporary one.
-        ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)
-        summary = {"sha256": _sha256(temporary), "bytes": temporary.stat().st_size, _META: meta}
+        with quiet_framework():
+            ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)
+        summary = {"sha256": _sha256(temporary), "bytes": temporary.stat().st_size}
         write_text(_checksum_file(path), json.dumps(summary, indent=1))
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """The meta of a checkpoint, from the file beside it where that exists (no tensor is read)."""
-    try:
-        return json.loads(_checksum_file(path).read_text(encoding="utf-8"))[_META]
-    except (OSError, ValueError, KeyError):
-        return read_checkpoint(path).meta
+    """The meta of a checkpoint. Raises UsageError like :func:`read_checkpoint`."""
+    return read_checkpoint(path).meta
 
 
 def verify(path: Path) -> None:
@@ -163,7 +163,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.suffix != SUFFIX:
         raise UsageError(f"{path} is not a checkpoint: its name must end in {SUFFIX}")
     try:
-        with _quiet_framework():
+        with quiet_framework():
             content = ms.load_checkpoint(str(path), crc_check=True)
     except (ValueError, RuntimeError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is damaged or not a MindSpore checkpoint") from error
@@ -175,19 +175,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     arrays = {name: value.asnumpy() for name, value in content.items() if isinstance(value, ms.Tensor)}
     state = {name.removeprefix(_STATE): array for name, array in arrays.items() if name.startswith(_STATE)}
     weights = {name: array for name, array in arrays.items() if not name.startswith(_STATE)}
+    if state and not meta:
+        raise UsageError(f"{path} is damaged: it ends before its meta")
     return Checkpoint(path, weights, state, meta)
-
-
-@contextlib.contextmanager
-def _quiet_framework() -> Iterator[None]:
-    """Keeps the framework's own report of a file it rejects from preceding ours."""
-    logger = ms.log._get_logger()
-    level = logger.level
-    logger.setLevel("CRITICAL")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> dict[str, Any]:
@@ -210,8 +200,10 @@ def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> dict
     if model and recorded and model != recorded:
         raise UsageError(f"{path} is a checkpoint of {recorded}, not of {model}")
     weights = checkpoint.weights
-    if not checkpoint.meta:
-        weights = translate(model, weights) or weights
+    if not checkpoint.meta and (translated := translate(model, weights)) is not None:
+        if mismatch := form_mismatch(model, network):
+            raise UsageError(f"{path}: {mismatch}")
+        weights = translated
     try:
         assign_weights(network, weights)
     except UsageError as error:
@@ -240,21 +232,24 @@ class CheckpointFolder:
         """Writes ``<prefix>-<epoch>_<step>.ckpt``, moves the pointers, prunes.
 
         ``epoch`` counts from 1 and ``step`` is the number of steps done in it, as in MindSpore's own
-        names. A whole file of that position is the same state and is kept; a damaged one is left
-        alone and the new one takes another name.
+        names. No file is ever written over: where one of that name exists (damaged, or saved before
+        the epoch's evaluation) the new one is ``…-2``, which counts as the newer.
         """
         path = self.path / f"{prefix}-{epoch}_{step}{SUFFIX}"
         attempt = 1
-        while path.exists() and not self._is_valid(path):
+        while path.exists():
             attempt += 1
             path = self.path / f"{prefix}-{epoch}_{step}-{attempt}{SUFFIX}"
-        if not path.exists():
-            write_checkpoint(path, weights, state, meta)
-        write_text(self.path / LAST, path.name + "\n")
+        write_checkpoint(path, weights, state, meta)
+        self.point(LAST, path)
         if is_best:
-            write_text(self.path / BEST, path.name + "\n")
+            self.point(BEST, path)
         self._prune()
         return path
+
+    def point(self, pointer: str, path: Path) -> None:
+        """Makes ``last`` or ``best`` name a checkpoint of this folder."""
+        write_text(self.path / pointer, path.name + "\n")
 
     def pointed(self, pointer: str) -> Path | None:
         """The file that ``last`` or ``best`` names, if it is there."""
@@ -270,20 +265,12 @@ class CheckpointFolder:
         complaints = []
         for path in reversed(list_checkpoints(self.path)):
             try:
-                verify(path)
                 read_checkpoint(path)
             except UsageError as error:
                 complaints.append(str(error))
             else:
                 return path, complaints
         return None, complaints
-
-    def _is_valid(self, path: Path) -> bool:
-        try:
-            verify(path)
-        except UsageError:
-            return False
-        return True
 
     def _prune(self) -> None:
         """Removes all but the newest ``keep`` files and the best one, and what a kill left half written."""
@@ -299,7 +286,7 @@ class CheckpointFolder:
 def list_checkpoints(folder: Path) -> list[Path]:
     """The ``.ckpt`` files of a folder, in the order they were trained (numbers compared as numbers)."""
     files = (path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
-    return sorted(files, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path.stem)])
+    return sorted(files, key=lambda path: [int(part) if part.isdecimal() else part for part in _parts(path.stem)])
 
 
 def _parts(stem: str) -> list[str]:

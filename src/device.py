@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import os
 import platform
+from collections.abc import Iterator
 
 import mindspore as ms
 import numpy as np
@@ -30,7 +34,20 @@ def choose_target(wanted: str, present: list[str]) -> str:
 
 def present_targets() -> list[str]:
     """Device targets this MindSpore build can use on this machine."""
-    return [target for target in TARGETS if target == "CPU" or ms.hal.is_available(target)]
+    with quiet_framework():  # it warns of each device that is absent
+        return [target for target in TARGETS if target == "CPU" or ms.hal.is_available(target)]
+
+
+@contextlib.contextmanager
+def quiet_framework() -> Iterator[None]:
+    """Keeps the framework from logging where its finding is expected and passed on in our words."""
+    logger = ms.log._get_logger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def uses_sink(sink: str, target: str) -> bool:
@@ -53,9 +70,14 @@ def set_up(wanted: str, device_id: int, mode: str, deterministic: bool, seed: in
         ms.set_device(target, device_id)
     ms.set_context(mode=ms.GRAPH_MODE if mode == "graph" else ms.PYNATIVE_MODE)
     if deterministic:
-        ms.set_deterministic(True)
+        _be_deterministic()
     ms.set_seed(seed)
     return target
+
+
+@functools.cache
+def _be_deterministic() -> None:  # the framework takes it once in a process
+    ms.set_deterministic(True)
 
 
 def describe_device(target: str) -> str:

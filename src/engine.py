@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from src.checkpoint import Checkpoint, CheckpointFolder
+from src.checkpoint import BEST, LAST, Checkpoint, CheckpointFolder
 from src.config import Config
 from src.curves import draw_curves
 from src.data.dataset import EvalData, TrainData
 from src.distributed import World
-from src.errors import RunFailed, UsageError
+from src.errors import Interrupted, RunFailed, UsageError
 from src.evaluation import Evaluation, Evaluator
 from src.log import Log
 from src.models.layers import weights
@@ -37,7 +38,7 @@ class Position:
 
     Attributes:
         epoch: epochs completed.
-        step: steps done in the epoch after those.
+        step: steps done in the epoch after those; all of them when the run was stopped in its evaluation.
         loss_sum, loss_count: over the steps of that epoch.
         history: a row of metrics.csv per completed epoch.
         best_top1, best_epoch: best evaluation so far (-1 and 0: none yet).
@@ -104,6 +105,7 @@ class Trainer:
         self._state = {**state(step), **{name: network.parameters_dict()[name] for name in counters}}
         self._at = Position()
         self._saved_at: tuple[int, int] | None = None
+        self._newest_loss = math.nan
         self._overflows_in_a_row = 0
 
     # -- state ---------------------------------------------------------------------------------
@@ -114,6 +116,8 @@ class Trainer:
         Raises:
             UsageError: it belongs to another network or other classes, or lacks part of the state.
         """
+        if not checkpoint.state:
+            raise UsageError(f"{checkpoint.path} holds weights only; start a new run from them with --pretrained")
         for fact in ("model", "model_options", "num_classes", "classes"):
             if checkpoint.meta.get(fact) != self._facts[fact]:
                 raise UsageError(f"{checkpoint.path} was trained with another {fact}: {checkpoint.meta.get(fact)}")
@@ -135,6 +139,9 @@ class Trainer:
             self._state[name].set_data(Tensor(value))
         self._at = Position(**checkpoint.meta["position"])
         self._saved_at = (self._at.epoch, self._at.step)
+        is_best = (self._at.best_epoch, 0) == self._saved_at
+        if is_best and self._world.rank == 0 and checkpoint.path.parent.samefile(self._run.checkpoints):
+            self._checkpoints.point(BEST, checkpoint.path)  # a kill may have come between the file and its pointer
         trained = checkpoint.meta["config"]
         for key in ("batch_size", "seed", "workers", "accumulate"):
             if trained.get(key) != self._config[key]:
@@ -151,6 +158,10 @@ class Trainer:
     def _save(self, *, is_best: bool = False) -> None:
         if self._world.rank == 0:
             at = self._at
+            learned = {name: value.asnumpy() for name, value in weights(self._network).items()}
+            for name, array in learned.items():
+                if not np.isfinite(array).all():
+                    self._fail(f"{name} holds values that are not finite")
             # A completed epoch is named after its last step, as MindSpore's own checkpoints are.
             epoch, step = (at.epoch + 1, at.step) if at.step else (at.epoch, self._train_data.steps_per_epoch)
             try:
@@ -158,16 +169,15 @@ class Trainer:
                     self._config.model,
                     epoch,
                     step,
-                    {name: value.asnumpy() for name, value in weights(self._network).items()},
+                    learned,
                     {name: value.asnumpy() for name, value in self._state.items()},
                     {**self._facts, "position": dataclasses.asdict(at)},
                     is_best=is_best,
                 )
             except (OSError, RuntimeError) as error:
-                raise RunFailed(
-                    f"cannot write a checkpoint into {self._run.checkpoints}: {error}. "
-                    f"The last one, {self._checkpoints.pointed('last')}, is whole; go on with --resume {self._run.path}"
-                ) from error
+                whole = self._checkpoints.pointed(LAST)
+                rest = f"The last one, {whole}, is whole; go on with --resume {self._run.path}" if whole else ""
+                raise RunFailed(f"cannot write a checkpoint into {self._run.checkpoints}: {error}. {rest}") from error
         self._saved_at = (self._at.epoch, self._at.step)
 
     # -- the loop ------------------------------------------------------------------------------
@@ -179,24 +189,39 @@ class Trainer:
             RunFailed: the loss is not a number; the last checkpoint stays as it is.
             Interrupted: SIGINT or SIGTERM, after a checkpoint has been written.
         """
-        why = "finished"
-        with StopRequest() as stop:
-            while self._at.epoch < self._config.epochs:
-                self._train_epoch(stop)
-                if self._is_past_last_step():
-                    why = f"stopped after {self.updates} updates (max_steps)"
-                    break
-                if self._config.early_stop and self._at.stale >= self._config.early_stop:
-                    why = f"stopped early: no better top-1 in {self._at.stale} evaluations"
-                    break
-        if self._saved_at != (self._at.epoch, self._at.step):
-            self._save()
-        self._draw()
-        self._summaries.close()
-        return self._result(why)
+        try:
+            with StopRequest() as stop:
+                while not self._reason_to_end():
+                    self._train_epoch(stop)
+                self._save_if_new()
+        except Interrupted as signal:
+            self._save_if_new()
+            self._log.line(
+                f"stopped by {signal} in epoch {self._at.epoch + 1} after step {self._at.step}; "
+                f"go on with: python train.py --resume {self._run.path}"
+            )
+            raise
+        finally:
+            self._summaries.close()
+            with contextlib.suppress(OSError):  # a full disk has been reported by the checkpoint that met it
+                self._write_history()
+        return self._result(self._reason_to_end())
+
+    def _reason_to_end(self) -> str:
+        if self._at.epoch >= self._config.epochs:
+            return "finished"
+        if self._is_past_last_step():
+            return f"stopped after {self.updates} updates (max_steps)"
+        if 0 < self._config.early_stop <= self._at.stale:
+            return f"stopped early: no better top-1 in {self._at.stale} evaluations"
+        return ""
 
     def _is_past_last_step(self) -> bool:
         return 0 < self._config.max_steps <= self.updates
+
+    def _save_if_new(self) -> None:
+        if self._saved_at != (self._at.epoch, self._at.step):
+            self._save()
 
     def _train_epoch(self, stop: StopRequest) -> None:
         config, at, data = self._config, self._at, self._train_data
@@ -217,28 +242,28 @@ class Trainer:
                 bar.update()
                 is_last = at.step == steps
                 if at.step % log_steps == 0 or is_last:
-                    last_loss = self._absorb(pending)
-                    bar.set_postfix(loss=f"{last_loss:.3f}")
-                    self._log.line(f"epoch: {at.epoch + 1} step: {at.step}, loss is {last_loss:.6g}")
-                    self._summaries.add(self.updates, train_loss_step=last_loss)
-                is_saving = config.save_checkpoint_steps and at.step % config.save_checkpoint_steps == 0
-                if stop.is_set or self._is_past_last_step() or (is_saving and not is_last):
                     self._absorb(pending)
-                    if not is_last:
+                    bar.set_postfix(loss=f"{self._newest_loss:.3f}")
+                    self._log.line(f"epoch: {at.epoch + 1} step: {at.step}, loss is {self._newest_loss:.6g}")
+                    self._summaries.add(self.updates, train_loss_step=self._newest_loss)
+                is_over = self._is_past_last_step()
+                is_saving = config.save_checkpoint_steps and at.step % config.save_checkpoint_steps == 0
+                if stop.is_set or is_over or is_saving:
+                    self._absorb(pending)
+                    stop.raise_if_set()
+                    if is_over and not is_last:
+                        return
+                    if is_saving and not is_last:
                         self._save()
-                        stop.raise_if_set()
-                        if self._is_past_last_step():
-                            return
         seconds = time.perf_counter() - start
         timed = timed_steps - 1
         images_per_step = config.batch_size * self._world.size
         speed = (
             timed * images_per_step / max(time.perf_counter() - timed_from, 1e-9)
             if timed > 0
-            else images_per_step / seconds
+            else timed_steps * images_per_step / seconds
         )
-        self._finish_epoch(seconds, timed_steps, speed)
-        stop.raise_if_set()
+        self._finish_epoch(seconds, timed_steps, speed, stop)
 
     def _steps(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Does the steps that are left of the epoch, giving each one's result."""
@@ -252,37 +277,36 @@ class Trainer:
         for _ in range(left):
             yield sunk()
 
-    def _absorb(self, pending: list[tuple[Any, Any]]) -> float:
-        """Reads the losses of finished steps from the device into the epoch's mean; returns the newest."""
-        value = math.nan
+    def _absorb(self, pending: list[tuple[Any, Any]]) -> None:
+        """Reads the losses of finished steps from the device into the epoch's mean."""
         for loss, is_finite in pending:
-            value = float(loss.asnumpy())
+            value = self._newest_loss = float(loss.asnumpy())
             is_skipped = not bool(is_finite.asnumpy())
             self._overflows_in_a_row = self._overflows_in_a_row + 1 if is_skipped else 0
-            is_hopeless = self._config.loss_scale_mode != "dynamic" and not math.isfinite(value)
-            if is_hopeless or self._overflows_in_a_row >= MOST_OVERFLOWS_IN_A_ROW:
-                self._fail(value)
+            if self._config.loss_scale_mode != "dynamic" and not math.isfinite(value):
+                self._fail(f"the loss is {value}")
+            if self._overflows_in_a_row >= MOST_OVERFLOWS_IN_A_ROW:
+                self._fail(f"the gradients were not finite {self._overflows_in_a_row} times in a row")
             if math.isfinite(value):
                 self._at.loss_sum += value
                 self._at.loss_count += 1
         pending.clear()
-        return value
 
-    def _fail(self, loss: float) -> None:
-        last = self._checkpoints.pointed("last")
-        self._log.record("diverged", epoch=self._at.epoch + 1, step=self._at.step, loss=str(loss))
+    def _fail(self, what: str) -> NoReturn:
+        last = self._checkpoints.pointed(LAST)
+        self._log.record("diverged", epoch=self._at.epoch + 1, step=self._at.step, what=what)
         raise RunFailed(
-            f"the loss is {loss} at epoch {self._at.epoch + 1}, step {self._at.step}; training stopped. "
+            f"{what} at epoch {self._at.epoch + 1}, step {self._at.step}; training stopped. "
             f"Last good checkpoint: {last or 'none yet'}. Try a smaller --lr, --grad_clip 1, or --amp_level O0"
         )
 
-    def _finish_epoch(self, seconds: float, steps_timed: int, images_per_second: float) -> None:
+    def _finish_epoch(self, seconds: float, steps_timed: int, images_per_second: float, stop: StopRequest) -> None:
         """Evaluates, books the epoch's row, saves, and says what happened."""
         config, at = self._config, self._at
         number = at.epoch + 1
         is_last = number == config.epochs
         is_due = config.eval_epochs and number % config.eval_epochs == 0
-        evaluation = self._evaluate() if self._eval_data and (is_due or is_last) else None
+        evaluation = self._evaluate(stop) if self._eval_data and (is_due or is_last) else None
         rate = float(self._learning_rates[min(max(self.updates - 1, 0), len(self._learning_rates) - 1)])
         row = {
             "epoch": number,
@@ -306,9 +330,9 @@ class Trainer:
             self._save(is_best=is_best)
         self._report(row, steps_timed, is_best)
 
-    def _evaluate(self) -> Evaluation:
+    def _evaluate(self, stop: StopRequest) -> Evaluation:
         assert self._evaluator is not None and self._eval_data is not None
-        return self._evaluator.run(self._eval_data)
+        return self._evaluator.run(self._eval_data, before_batch=stop.raise_if_set)
 
     def _report(self, row: Mapping[str, Any], steps: int, is_best: bool) -> None:
         milliseconds = row["seconds"] * 1000
@@ -330,15 +354,16 @@ class Trainer:
         if self._world.rank == 0:
             self._run.write_metrics(self._at.history)
 
-    def _draw(self) -> None:
+    def _write_history(self) -> None:
         if self._world.rank == 0 and self._at.history:
+            self._run.write_metrics(self._at.history)
             draw_curves(self._at.history, self._run.path / "curves.png", f"{self._config.model}: {self._run.path.name}")
 
     def _result(self, why: str) -> dict[str, Any]:
         at = self._at
         last = at.history[-1] if at.history else {}
-        best = self._checkpoints.pointed("best")
-        newest = self._checkpoints.pointed("last")
+        best = self._checkpoints.pointed(BEST)
+        newest = self._checkpoints.pointed(LAST)
         return {
             "status": why,
             "epochs": at.epoch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import mindspore as ms
 import numpy as np
@@ -62,8 +62,13 @@ class Evaluator:
         self._scores = _Scores(network, loss)
         self._num_classes = loss.num_classes
 
-    def run(self, data: EvalData, with_confusion: bool = False) -> Evaluation:
+    def run(
+        self, data: EvalData, with_confusion: bool = False, before_batch: Callable[[], None] = lambda: None
+    ) -> Evaluation:
         """Evaluates all of ``data``, this rank its share, and sums up over the ranks.
+
+        Args:
+            before_batch: called before each batch; an exception of its ends the evaluation.
 
         Raises:
             RunFailed: the ranks together did not see each image once.
@@ -72,7 +77,7 @@ class Evaluator:
         confusion = np.zeros((self._num_classes, self._num_classes), np.int64)
         loss_sum, top5_hits, timed_images = 0.0, 0, 0
         start = time.perf_counter()
-        for number, (logits, losses, labels) in enumerate(self._batches(data)):
+        for number, (logits, losses, labels) in enumerate(self._batches(data, before_batch)):
             ranking = np.argsort(-logits, axis=1, kind="stable")
             np.add.at(confusion, (labels, ranking[:, 0]), 1)
             top5_hits += int((ranking[:, :5] == labels[:, None]).sum())
@@ -100,8 +105,11 @@ class Evaluator:
             confusion=confusion if with_confusion else None,
         )
 
-    def _batches(self, data: EvalData) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _batches(
+        self, data: EvalData, before_batch: Callable[[], None]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Logits, losses and labels of the real images of each batch (the last one is filled up)."""
         for images, labels, valid in data:
+            before_batch()
             logits, losses = self._scores(images, labels)
             yield logits.asnumpy()[:valid], losses.asnumpy()[:valid], labels.asnumpy()[:valid]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -33,22 +34,25 @@ class Log:
         if not self._is_quiet:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
-        if self._text:
-            self._text.write(text + "\n")
-            self._text.flush()
+        self._append(self._text, text)
 
     def record(self, event: str, **fields: Any) -> None:
         """A record for a program: one JSON object with ``event``, ``time`` (seconds since 1970) and ``fields``."""
-        if self._records:
-            self._records.write(json.dumps({"event": event, "time": round(time.time(), 3), **fields}) + "\n")
-            self._records.flush()
+        self._append(self._records, json.dumps({"event": event, "time": round(time.time(), 3), **fields}))
+
+    def _append(self, file: TextIO | None, line: str) -> None:
+        if file:
+            with contextlib.suppress(OSError):  # a full disk; the checkpoint that meets it ends the run and says so
+                file.write(line + "\n")
+                file.flush()
 
     def close(self) -> None:
         """Closes the files."""
         logging.getLogger("src").removeHandler(self._notes)
         for file in (self._text, self._records):
             if file:
-                file.close()
+                with contextlib.suppress(OSError):
+                    file.close()
 
     def __enter__(self) -> Log:
         return self

@@ -78,10 +78,10 @@ def open_run(config: Config, is_main: bool = True) -> RunFolder:
             path = resumed
         else:
             path = _new_folder(Path("runs"), config.recipe or config.model)
+        run = RunFolder(path)
+        run.checkpoints.mkdir(exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the run folder {config.run_dir or 'runs'}: {error.strerror}") from error
-    run = RunFolder(path)
-    run.checkpoints.mkdir(exist_ok=True)
     return run
 
 

@@ -1,11 +1,41 @@
 """Shared by every test."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.images import class_folders
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The top folder of the repository."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def tiny_model() -> Iterator[str]:
+    """The name of a network that exists for the tests of one file only."""
+    import src.models
+    from tests import tiny
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(src.models._ENTRIES, tiny.ENTRY.name, tiny.ENTRY)
+        yield tiny.ENTRY.name
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of 32 pixels: 24 to train on and 13 to evaluate, in three classes; in ``alone`` the former without the latter.
+
+    Not to be changed.
+    """
+    folder = tmp_path_factory.mktemp("photos")
+    class_folders(folder / "train", per_class=8, classes=3, height=32, width=32)
+    class_folders(folder / "val", per_class=5, classes=3, height=32, width=32)
+    for surplus in ("class1/4.jpg", "class2/4.jpg"):
+        (folder / "val" / surplus).unlink()
+    (folder / "alone").mkdir()
+    (folder / "alone" / "train").symlink_to(folder / "train")
+    return folder
