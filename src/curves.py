@@ -38,10 +38,10 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) ->
     shown = [row[key] for row in history for key in ("train_loss", "val_loss") if row[key]]
     if shown and max(shown) > 50 * min(shown):
         loss.set_yscale("log")
-    loss.legend()
-    if accuracy.lines:
-        accuracy.legend(loc="lower right")
-    figure.suptitle(title)
+    for axes, place in ((loss, "best"), (accuracy, "lower right")):
+        if axes.lines:
+            axes.legend(loc=place)
+    figure.suptitle(title, parse_math=False)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
@@ -54,8 +54,8 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) ->
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted class", ylabel="true class", title="share of each true class")
     if len(classes) <= 50:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xticks(range(len(classes)), classes, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(classes)), classes, parse_math=False)
     if len(classes) <= 20:
         for (row, column), count in np.ndenumerate(confusion):
             if count:

@@ -17,17 +17,20 @@ def root() -> Path:
 @pytest.fixture(scope="module")
 def tiny_model() -> Iterator[str]:
     """The name of a network that exists for the tests of one file only."""
+    import mindspore
+
     import src.models
     from tests import tiny
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(src.models._ENTRIES, tiny.ENTRY.name, tiny.ENTRY)
         yield tiny.ENTRY.name
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)  # training set it to graph mode
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of 32 pixels: 24 to train on and 13 to evaluate, in three classes; in ``alone`` the former without the latter.
+    """Photos of 32 pixels: 24 to train on and 13 to evaluate, in three classes; ``alone`` has only the former.
 
     Not to be changed.
     """
