@@ -1,0 +1,36 @@
+// Exit statuses of the program and the exceptions that lead to them.
+#ifndef ASCEND310_INFER_INC_ERRORS_H_
+#define ASCEND310_INFER_INC_ERRORS_H_
+
+#include <stdexcept>
+#include <string>
+
+namespace infer {
+
+enum ExitStatus : int {
+  kExitDone = 0,
+  kExitFailed = 1,     // model, device or disk
+  kExitUsage = 2,      // command line or manifest
+  kExitBadImages = 3,  // every good image was predicted, at least one could not be read
+};
+
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Model, device or disk: nothing more can be predicted.
+class Failure : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// One image cannot be read. The message does not repeat its path.
+class ImageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+}  // namespace infer
+
+#endif  // ASCEND310_INFER_INC_ERRORS_H_
