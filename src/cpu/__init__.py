@@ -1,0 +1,79 @@
+"""Fast convolutional networks on the CPU: the cells of `src.models.layers` with operators of our own inside.
+
+MindSpore's convolutions take oneDNN's reference path on the CPU for every kernel but ungrouped 1x1. Parameters, their
+names and checkpoints are the same either way; export needs the standard cells (a custom operator is no part of ONNX
+or MindIR), so a network is switched for a run by :func:`use_operators` and back by ``use_operators(net, "standard")``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mindspore as ms
+from mindspore import nn
+
+from src.cpu.build import BuildError, library
+from src.cpu.cells import FUSED, conv_kind
+from src.cpu.operators import Operators
+from src.cpu.rewritten import REWRITTEN
+from src.errors import UsageError
+from src.models import layers
+
+MODES = ("auto", "fused", "rewritten", "standard")
+
+
+def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] = print) -> str:
+    """Switches the cells of ``net`` to the operators of ``mode``; before its first call, or its export.
+
+    Args:
+        net: built of cells of `src.models.layers`; with any other cell between them only ``rewritten``
+            and ``standard`` apply.
+        mode: ``fused``, C++ built on first use; ``rewritten``, MindSpore's own fast operators in the place of its slow
+            ones; ``standard``; ``auto``, on the CPU the first of these that works here.
+        say: is told in one line of a build, and of what stands in for the operators that were asked for.
+
+    Returns:
+        The mode that is in use.
+
+    Raises:
+        UsageError: unknown mode.
+    """
+    if mode not in MODES:
+        raise UsageError(f"cpu_operators is {mode!r}; it must be one of {', '.join(MODES)}")
+    _swap(net, {})
+    if mode == "standard" or ms.get_context("device_target") != "CPU":
+        return "standard"
+    if mode != "rewritten":
+        try:
+            _check_cells(net)
+            operators = Operators(library(say))
+            _swap(net, FUSED, operators)
+            return "fused"
+        except BuildError as error:
+            say(f"CPU operators: {error}; MindSpore's own are used instead, rewritten")
+    _swap(net, REWRITTEN)
+    return "rewritten"
+
+
+def _check_cells(net: nn.Cell) -> None:
+    for name, cell in net.cells_and_names():
+        if isinstance(cell, layers.ConvNormAct) and not isinstance(cell.norm, nn.Identity):
+            if type(cell.norm) is not nn.BatchNorm2d:
+                raise BuildError(f"they have no {type(cell.norm).__name__} ({name})")
+            if conv_kind(cell) is None:
+                raise BuildError(f"they have no convolution like {name}")
+
+
+def _swap(net: nn.Cell, classes: dict[type[nn.Cell], type[nn.Cell]], *prepared_with: Operators) -> None:
+    for _, cell in net.cells_and_names():
+        standard = next((kind for kind in FUSED if isinstance(cell, kind)), None)
+        if standard is None:
+            continue
+        if standard is layers.ConvNormAct and isinstance(cell.norm, nn.Identity):
+            kind = standard
+        else:
+            kind = classes.get(standard, standard)
+        # The class and nothing else: children, parameters and their names are the cell's own.
+        object.__setattr__(cell, "__class__", kind)
+        if kind is not standard:
+            cell.prepare(*prepared_with)

@@ -1,0 +1,187 @@
+"""The cells of `src.models.layers` with this package's operators inside.
+
+Each class computes what its base class does, from the same children, for activations that travel as (tensor, rule),
+see `operators`; Tensors in NCHW, the image and everything behind the global pool, go the standard way. A cell of a
+built network becomes one by `src.cpu.use_operators`, which gives it the class and calls `prepare`.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from src.cpu.operators import CODES, Operators, constant
+from src.models import layers
+
+Value = tuple[Tensor, Tensor]
+
+
+def plain_rule() -> Tensor:
+    return constant(0)
+
+
+def conv_kind(cell: layers.ConvNormAct) -> str | None:
+    """stem, pointwise or depthwise; None for a convolution the operators do not have."""
+    conv = cell.conv
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    if conv.has_bias or stride > 2 or conv.dilation != (1, 1):
+        return None
+    if kernel == 1:
+        return "pointwise" if stride == 1 else None
+    if conv.group == conv.in_channels == conv.out_channels:
+        return "depthwise" if kernel in (3, 5, 7) else None
+    return "stem" if conv.group == 1 and conv.in_channels == 3 else None
+
+
+class FusedConvNormAct(layers.ConvNormAct):
+    def prepare(self, operators: Operators) -> None:
+        kind, stride = conv_kind(self), self.conv.stride[0]
+        self.is_stem = kind == "stem"
+        self.train_op, self.infer_op = operators.train(kind, stride), operators.infer(kind, stride)
+        # nn.BatchNorm2d.momentum is the share of the new statistic.
+        self.settings = constant(self.norm.eps, 1.0 - self.norm.momentum, code_of(self.act))
+        self.plain = plain_rule()
+
+    def construct(self, x: Value | Tensor) -> Value:
+        return self.normalised(x, self.plain)
+
+    def normalised(self, x: Value | Tensor, residual: Tensor) -> Value:
+        """``residual`` is added before the activation, in evaluation only; the plain rule stands for none."""
+        norm, weight = self.norm, self.conv.weight
+        data, rule = (x, self.plain) if self.is_stem else x
+        if norm.training:
+            y, rule, _, mean, variance = self.train_op(
+                data, rule, weight, norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance, self.settings
+            )
+            ops.assign(norm.moving_mean, ops.stop_gradient(mean))
+            ops.assign(norm.moving_variance, ops.stop_gradient(variance))
+            return y, rule
+        y = self.infer_op(
+            data, weight, norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance, self.settings, residual
+        )
+        return y, self.plain
+
+
+class FusedInvertedBottleneck(layers.InvertedBottleneck):
+    def prepare(self, operators: Operators) -> None:
+        self.add = operators.add
+        self.no_activation, self.plain = constant(CODES[None]), plain_rule()
+
+    def construct(self, x: Value) -> Value:
+        y = self.depthwise(self.expand(x))
+        if not self.residual:
+            return self.project(y)
+        if not self.training:
+            return self.project.normalised(y, x[0])
+        y = self.project(y)
+        return self.add(x[0], x[1], y[0], y[1], self.no_activation), self.plain
+
+
+class FusedJoin(nn.Cell):
+    """What Add and Concat share: in training the activation is left to the reader of the result."""
+
+    def prepare(self, operators: Operators) -> None:
+        self.join = operators.add if isinstance(self, layers.Add) else operators.concat
+        self.code = code_of(self.act)
+        self.is_linear = self.code == CODES[None]
+        self.no_activation, self.activation = constant(CODES[None]), constant(self.code)
+        self.plain = plain_rule()
+
+    def construct(self, first: Value, second: Value) -> Value:
+        if not self.training:
+            return self.join(first[0], first[1], second[0], second[1], self.activation), self.plain
+        y = self.join(first[0], first[1], second[0], second[1], self.no_activation)
+        if self.is_linear:
+            return y, self.plain
+        channels = y.shape[-1]
+        rule = ops.stack(
+            [
+                ops.ones((channels,), ms.float32),
+                ops.zeros((channels,), ms.float32),
+                ops.full((channels,), self.code, dtype=ms.float32),
+            ]
+        )
+        return y, rule
+
+
+class FusedAdd(FusedJoin, layers.Add):
+    pass
+
+
+class FusedConcat(FusedJoin, layers.Concat):
+    pass
+
+
+class FusedChannelShuffle(layers.ChannelShuffle):
+    def prepare(self, operators: Operators) -> None:
+        self.shuffle, self.row_count, self.plain = operators.shuffle, constant(self.rows), plain_rule()
+
+    def construct(self, x: Value) -> Value:
+        return self.shuffle(x[0], x[1], self.row_count), self.plain
+
+
+class FusedSplit(layers.Split):
+    def prepare(self, operators: Operators) -> None:
+        self.split, self.plain = operators.split, plain_rule()
+
+    def construct(self, x: Value) -> tuple[Value, Value]:
+        first, second = self.split(x[0], x[1])
+        return (first, self.plain), (second, self.plain)
+
+
+class FusedGlobalAvgPool(layers.GlobalAvgPool):
+    def prepare(self, operators: Operators) -> None:
+        self.mean = operators.global_pool
+
+    def construct(self, x: Value | Tensor) -> Tensor:
+        if isinstance(x, tuple):
+            return self.mean(x[0], x[1])
+        return x.mean((2, 3), keep_dims=True)
+
+
+class FusedSqueezeExcite(layers.SqueezeExcite):
+    def prepare(self, operators: Operators) -> None:
+        self.gate, self.plain = operators.gate, plain_rule()
+
+    def construct(self, x: Value | Tensor) -> Value | Tensor:
+        gate = self.expand(self.reduce(self.pool(x)))
+        if isinstance(x, tuple):
+            return self.gate(x[0], x[1], gate), self.plain
+        return x * gate
+
+
+class FusedPool(nn.Cell):
+    """What MaxPool and AvgPool share."""
+
+    def prepare(self, operators: Operators) -> None:
+        self.fused = operators.max_pool if isinstance(self, layers.MaxPool) else operators.avg_pool
+        self.same, self.plain = constant(self.pool.pad_mode.lower() == "same"), plain_rule()
+
+    def construct(self, x: Value) -> Value:
+        return self.fused(x[0], x[1], self.same), self.plain
+
+
+class FusedMaxPool(FusedPool, layers.MaxPool):
+    pass
+
+
+class FusedAvgPool(FusedPool, layers.AvgPool):
+    pass
+
+
+def code_of(act: nn.Cell) -> int:
+    return next(CODES[name] for name, kind in layers.ACTIVATIONS.items() if type(act) is kind)
+
+
+FUSED: dict[type[nn.Cell], type[nn.Cell]] = {
+    layers.ConvNormAct: FusedConvNormAct,
+    layers.InvertedBottleneck: FusedInvertedBottleneck,
+    layers.Add: FusedAdd,
+    layers.Concat: FusedConcat,
+    layers.ChannelShuffle: FusedChannelShuffle,
+    layers.Split: FusedSplit,
+    layers.GlobalAvgPool: FusedGlobalAvgPool,
+    layers.SqueezeExcite: FusedSqueezeExcite,
+    layers.MaxPool: FusedMaxPool,
+    layers.AvgPool: FusedAvgPool,
+}

@@ -1,0 +1,96 @@
+// What every operator shares: the C interface of mindspore.ops.Custom(func_type="aot"), threads, scratch memory.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "simd.h"
+
+namespace cpu {
+
+// Inputs, then outputs, as the framework hands them over.
+struct Arguments {
+  void** data;
+  int* ndims;
+  std::int64_t** shapes;
+
+  float* operator[](int i) const { return static_cast<float*>(data[i]); }
+  Index dim(int i, int d) const { return shapes[i][d]; }
+  int rank(int i) const { return ndims[i]; }
+  Index size(int i) const {
+    Index n = 1;
+    for (int d = 0; d < ndims[i]; ++d) n *= shapes[i][d];
+    return n;
+  }
+};
+
+// Defines `extern "C" int NAME(...)`; its body sees `args`. A failed allocation is status 1, which the framework reports.
+#define OPERATOR(NAME)                                                                                      \
+  static void NAME##_body(const cpu::Arguments& args);                                                      \
+  extern "C" int NAME(int, void** data, int* ndims, std::int64_t** shapes, const char**, void*, void*) {    \
+    try {                                                                                                   \
+      NAME##_body(cpu::Arguments{data, ndims, shapes});                                                     \
+    } catch (const std::bad_alloc&) {                                                                       \
+      return 1;                                                                                             \
+    }                                                                                                       \
+    return 0;                                                                                               \
+  }                                                                                                         \
+  static void NAME##_body(const cpu::Arguments& args)
+
+// Scratch of one operator call. The memory stays with the calling thread for the next call: fresh pages are dear
+// (about 5 GB/s to touch them). Everything is taken before the parallel region starts.
+class Scratch {
+ public:
+  template <class T>
+  T* take(Index n) {
+    const std::size_t bytes = round_up(n * static_cast<Index>(sizeof(T)), 64) + 64;
+    Block& block = blocks()[used_++];
+    if (block.bytes < bytes) {
+      std::free(block.memory);
+      block.bytes = 0;
+      block.memory = std::aligned_alloc(64, bytes);
+      if (!block.memory) throw std::bad_alloc();
+      block.bytes = bytes;
+    }
+    return static_cast<T*>(block.memory);
+  }
+
+ private:
+  struct Block {
+    void* memory = nullptr;
+    std::size_t bytes = 0;
+  };
+  struct Blocks {
+    Block block[24];
+    Block& operator[](int i) {
+      if (i >= 24) throw std::bad_alloc();
+      return block[i];
+    }
+    ~Blocks() {
+      for (Block& b : block) std::free(b.memory);
+    }
+  };
+  static Blocks& blocks() {
+    static thread_local Blocks mine;
+    return mine;
+  }
+  int used_ = 0;
+};
+
+struct Range {
+  Index begin, end;
+};
+
+// Part `i` of `n` items cut into `parts` contiguous ranges at multiples of `grain`: fixed, so sums repeat bit for bit.
+inline Range part_of(Index n, Index grain, Index i, Index parts) {
+  const Index units = divide_up(n, grain);
+  return {std::min(n, units * i / parts * grain), std::min(n, units * (i + 1) / parts * grain)};
+}
+
+inline Index threads() { return omp_get_max_threads(); }
+
+}  // namespace cpu

@@ -1,0 +1,342 @@
+// Operators between convolutions: sums, concatenation, shuffle, gates, pooling. Inputs come as pairs (x, rule), outputs
+// are plain. All walk over pixels, a contiguous part per thread; vectors run over channels.
+#include "rule.h"
+
+using namespace cpu;
+
+namespace {
+
+struct Input {
+  const float* data;
+  Index channels, images, area, pixels;
+  Rule rule;
+
+  Input(const Arguments& args, int i)
+      : data(args[i]), channels(args.dim(i, 3)), images(args.dim(i, 0)), area(args.dim(i, 1) * args.dim(i, 2)),
+        pixels(images * area), rule(args, i + 1, channels) {}
+  Index padded() const { return round_up(channels, lanes); }
+  // Values of one pixel; `out` has room for padded() floats.
+  void read(Index pixel, float* out) const {
+    read_pixels(rule, 0, data + pixel * channels, channels, channels, out, padded(), 1);
+  }
+};
+
+int number(const Arguments& args, int i) { return static_cast<int>(args[i][0]); }
+
+// Runs each(item, buffer) for all items; the buffer holds `floats` floats and belongs to the thread.
+template <class Each>
+void for_each(Index items, Index floats, Each&& each) {
+  Scratch scratch;
+  const Index team = threads(), stride = round_up(floats, 16);
+  float* buffers = scratch.take<float>(team * stride);
+#pragma omp parallel num_threads(team)
+  {
+    const Index me = omp_get_thread_num();
+    const Range mine = part_of(items, 1, me, team);
+    for (Index i = mine.begin; i < mine.end; ++i) each(i, buffers + me * stride);
+  }
+}
+
+// Runs each(c, n) for the vectors of `channels` channels, n of them valid in each.
+template <class Each>
+INLINE void for_channels(Index channels, Each&& each) {
+  for (Index c = 0; c < channels; c += lanes) each(c, std::min(lanes, channels - c));
+}
+
+// Backward into an input: fill(item, d, buffer) writes the gradient of the value of the pixels of one item (`size`
+// consecutive pixels), which then goes back through the rule.
+template <class Fill>
+void input_gradient(const Input& in, Index size, float* dx, float* d_rule, Index floats, Fill&& fill) {
+  Scratch scratch;
+  const Index team = threads(), bytes = in.padded() * RuleSums::bytes_per_channel, stride = round_up(floats, 16);
+  char* memory = scratch.take<char>(team * bytes);
+  float* buffers = scratch.take<float>(team * stride);
+#pragma omp parallel num_threads(team)
+  {
+    const Index me = omp_get_thread_num();
+    RuleSums sums(memory + me * bytes, in.padded());
+    sums.clear();
+    const Range mine = part_of(in.pixels / size, 1, me, team);
+    for (Index i = mine.begin; i < mine.end; ++i) {
+      const Index at = i * size * in.channels;
+      fill(i, dx + at, buffers + me * stride);
+      for (Index p = 0; p < size; p += 128) {
+        const Index from = at + p * in.channels;
+        rule_backward(in.rule, 0, in.data + from, dx + from, in.channels, in.channels, std::min<Index>(128, size - p),
+                      sums);
+        if (size > 1 || i % 64 == 0) sums.finish_tile();
+      }
+    }
+    sums.finish_tile();
+  }
+  if (in.rule.plain())
+    d_rule[0] = 0;
+  else
+    merge_rule_sums(memory, team, in.padded(), in.channels, d_rule);
+}
+
+// to[c] = from[c] * factor.
+void scaled_copy(const float* from, float factor, float* to, Index channels) {
+  for_channels(channels, [&](Index c, Index n) { store_some(to + c, load_some(from + c, n) * factor, n); });
+}
+
+void copy(const float* from, float* to, Index channels) { std::memcpy(to, from, channels * sizeof(float)); }
+
+// 3 x 3 pooling windows at stride 2. `same` pads right and bottom where the size is even and averages true elements;
+// symmetric pads one zero on every side, which takes part in maximum and average.
+struct Pooling {
+  Index height, width, out_height, out_width, top, left;
+  bool same;
+
+  Pooling(const Arguments& args, int x, int y, bool same)
+      : height(args.dim(x, 1)), width(args.dim(x, 2)), out_height(args.dim(y, 1)), out_width(args.dim(y, 2)),
+        top(same ? height % 2 : 1), left(same ? width % 2 : 1), same(same) {}
+
+  struct Window {
+    Index pixel[9];  // of the image
+    Index count = 0;
+    bool zero;  // a padded zero takes part
+    float share;
+  };
+  Window window(Index out) const {
+    Window w;
+    const Index y = out / out_width * 2 - top, x = out % out_width * 2 - left;
+    for (Index i = std::max<Index>(y, 0); i < std::min(y + 3, height); ++i)
+      for (Index j = std::max<Index>(x, 0); j < std::min(x + 3, width); ++j) w.pixel[w.count++] = i * width + j;
+    w.zero = !same && w.count < 9;
+    w.share = 1.f / static_cast<float>(same ? w.count : 9);
+    return w;
+  }
+  Index area() const { return out_height * out_width; }
+};
+
+// Values of the window's pixels, one after the other.
+void read_window(const Input& x, const Pooling::Window& w, Index image, float* buffer) {
+  for (Index i = 0; i < w.count; ++i) x.read(image * x.area + w.pixel[i], buffer + i * x.padded());
+}
+
+}  // namespace
+
+// a, rule, b, rule, [code] -> activation(a + b).
+OPERATOR(add) {
+  const Input a(args, 0), b(args, 2);
+  const int code = number(args, 4);
+  for_each(a.pixels, 2 * a.padded(), [&](Index p, float* buffer) {
+    float *other = buffer + a.padded(), *out = args[5] + p * a.channels;
+    a.read(p, buffer);
+    b.read(p, other);
+    with_code(code, [&](auto constant) {
+      constexpr int CODE = constant;
+      for_channels(a.channels, [&](Index c, Index n) {
+        store_some(out + c, activate<CODE>(load(buffer + c) + load(other + c)), n);
+      });
+    });
+  });
+}
+
+// a, rule, b, rule, [code] -> activation([a, b]) along the channels.
+OPERATOR(concat) {
+  const Input a(args, 0), b(args, 2);
+  const int code = number(args, 4);
+  const Index channels = a.channels + b.channels;
+  for_each(a.pixels, a.padded() + b.padded(), [&](Index p, float* buffer) {
+    float* out = args[5] + p * channels;
+    for (const Input* in : {&a, &b}) {
+      in->read(p, buffer);
+      with_code(code, [&](auto constant) {
+        constexpr int CODE = constant;
+        for_channels(in->channels,
+                     [&](Index c, Index n) { store_some(out + c, activate<CODE>(load(buffer + c)), n); });
+      });
+      out += in->channels;
+    }
+  });
+}
+
+// a, rule, b, rule, d out -> da, d rule, db, d rule.
+OPERATOR(concat_grad) {
+  const Input a(args, 0), b(args, 2);
+  const Index channels = a.channels + b.channels;
+  const float* d = args[4];
+  input_gradient(a, 1, args[5], args[6], 0, [&](Index p, float* to, float*) { copy(d + p * channels, to, a.channels); });
+  input_gradient(b, 1, args[7], args[8], 0,
+                 [&](Index p, float* to, float*) { copy(d + p * channels + a.channels, to, b.channels); });
+}
+
+// x, rule, d value -> dx, d rule.
+OPERATOR(apply_grad) {
+  const Input x(args, 0);
+  input_gradient(x, 1, args[3], args[4], 0,
+                 [&](Index p, float* to, float*) { copy(args[2] + p * x.channels, to, x.channels); });
+}
+
+// x, rule, [rows] -> output channel a * rows + b is input channel b * C / rows + a.
+OPERATOR(shuffle) {
+  const Input x(args, 0);
+  const Index rows = number(args, 2), columns = x.channels / rows;
+  for_each(x.pixels, x.padded(), [&](Index p, float* buffer) {
+    float* to = args[3] + p * x.channels;
+    x.read(p, buffer);
+    for (Index a = 0; a < columns; ++a)
+      for (Index b = 0; b < rows; ++b) *to++ = buffer[b * columns + a];
+  });
+}
+
+// x, rule, [rows], d out -> dx, d rule.
+OPERATOR(shuffle_grad) {
+  const Input x(args, 0);
+  const Index rows = number(args, 2), columns = x.channels / rows;
+  input_gradient(x, 1, args[4], args[5], 0, [&](Index p, float* to, float*) {
+    const float* from = args[3] + p * x.channels;
+    for (Index a = 0; a < columns; ++a)
+      for (Index b = 0; b < rows; ++b) to[b * columns + a] = *from++;
+  });
+}
+
+// x, rule -> the first and the second half of the channels.
+OPERATOR(split) {
+  const Input x(args, 0);
+  const Index half = x.channels / 2;
+  for_each(x.pixels, x.padded(), [&](Index p, float* buffer) {
+    x.read(p, buffer);
+    copy(buffer, args[2] + p * half, half);
+    copy(buffer + half, args[3] + p * half, half);
+  });
+}
+
+// x, rule, d first, d second -> dx, d rule.
+OPERATOR(split_grad) {
+  const Input x(args, 0);
+  const Index half = x.channels / 2;
+  input_gradient(x, 1, args[4], args[5], 0, [&](Index p, float* to, float*) {
+    copy(args[2] + p * half, to, half);
+    copy(args[3] + p * half, to + half, half);
+  });
+}
+
+// x, rule -> means over height and width [n, C, 1, 1].
+OPERATOR(global_pool) {
+  const Input x(args, 0);
+  for_each(x.images, 2 * x.padded(), [&](Index image, float* buffer) {
+    float* sum = buffer + x.padded();
+    std::fill(sum, sum + x.padded(), 0.f);
+    for (Index p = 0; p < x.area; ++p) {
+      x.read(image * x.area + p, buffer);
+      for (Index c = 0; c < x.padded(); c += lanes) add_to(sum + c, load(buffer + c));
+    }
+    scaled_copy(sum, 1.f / static_cast<float>(x.area), args[2] + image * x.channels, x.channels);
+  });
+}
+
+// x, rule, d means -> dx, d rule.
+OPERATOR(global_pool_grad) {
+  const Input x(args, 0);
+  input_gradient(x, 1, args[3], args[4], 0, [&](Index p, float* to, float*) {
+    scaled_copy(args[2] + p / x.area * x.channels, 1.f / static_cast<float>(x.area), to, x.channels);
+  });
+}
+
+// x, rule, gate [n, C, 1, 1] -> x * gate.
+OPERATOR(gate) {
+  const Input x(args, 0);
+  for_each(x.pixels, x.padded(), [&](Index p, float* buffer) {
+    const float* gates = args[2] + p / x.area * x.channels;
+    float* out = args[3] + p * x.channels;
+    x.read(p, buffer);
+    for_channels(x.channels,
+                 [&](Index c, Index n) { store_some(out + c, load(buffer + c) * load_some(gates + c, n), n); });
+  });
+}
+
+// x, rule, gate, d out -> dx, d rule, d gate.
+OPERATOR(gate_grad) {
+  const Input x(args, 0);
+  const float* d = args[3];
+  input_gradient(x, x.area, args[4], args[5], 2 * x.padded(), [&](Index image, float* to, float* buffer) {
+    const float* gates = args[2] + image * x.channels;
+    float* sum = buffer + x.padded();
+    std::fill(sum, sum + x.padded(), 0.f);
+    for (Index p = 0; p < x.area; ++p) {
+      const float* from = d + (image * x.area + p) * x.channels;
+      x.read(image * x.area + p, buffer);
+      for_channels(x.channels, [&](Index c, Index n) {
+        const Vec given = load_some(from + c, n);
+        add_to(sum + c, given * load(buffer + c));
+        store_some(to + p * x.channels + c, given * load_some(gates + c, n), n);
+      });
+    }
+    copy(sum, args[6] + image * x.channels, x.channels);
+  });
+}
+
+// x, rule, [same] -> pooled.
+OPERATOR(max_pool) {
+  const Input x(args, 0);
+  const Pooling pool(args, 0, 3, number(args, 2) != 0);
+  for_each(x.images * pool.area(), 9 * x.padded(), [&](Index o, float* buffer) {
+    const Pooling::Window w = pool.window(o % pool.area());
+    read_window(x, w, o / pool.area(), buffer);
+    for_channels(x.channels, [&](Index c, Index n) {
+      Vec best = w.zero ? Vec{} : load(buffer + c);
+      for (Index i = 0; i < w.count; ++i) best = at_least(load(buffer + i * x.padded() + c), best);
+      store_some(args[3] + o * x.channels + c, best, n);
+    });
+  });
+}
+
+// x, rule, [same], pooled, d pooled -> dx, d rule. The first of equal maxima receives the gradient.
+OPERATOR(max_pool_grad) {
+  const Input x(args, 0);
+  const Pooling pool(args, 0, 3, number(args, 2) != 0);
+  input_gradient(x, x.area, args[5], args[6], 9 * x.padded(), [&](Index image, float* to, float* buffer) {
+    std::memset(to, 0, x.area * x.channels * sizeof(float));
+    for (Index o = 0; o < pool.area(); ++o) {
+      const Pooling::Window w = pool.window(o);
+      const Index at = (image * pool.area() + o) * x.channels;
+      read_window(x, w, image, buffer);
+      for_channels(x.channels, [&](Index c, Index n) {
+        const Vec best = load_some(args[3] + at + c, n);
+        Vec left = load_some(args[4] + at + c, n);
+        for (Index i = 0; i < w.count; ++i) {
+          const auto here = load(buffer + i * x.padded() + c) == best;
+          float* d = to + w.pixel[i] * x.channels + c;
+          store_some(d, load_some(d, n) + (here ? left : Vec{}), n);
+          left = here ? Vec{} : left;
+        }
+      });
+    }
+  });
+}
+
+// x, rule, [same] -> pooled.
+OPERATOR(avg_pool) {
+  const Input x(args, 0);
+  const Pooling pool(args, 0, 3, number(args, 2) != 0);
+  for_each(x.images * pool.area(), 9 * x.padded(), [&](Index o, float* buffer) {
+    const Pooling::Window w = pool.window(o % pool.area());
+    read_window(x, w, o / pool.area(), buffer);
+    for_channels(x.channels, [&](Index c, Index n) {
+      Vec sum = {};
+      for (Index i = 0; i < w.count; ++i) sum += load(buffer + i * x.padded() + c);
+      store_some(args[3] + o * x.channels + c, sum * w.share, n);
+    });
+  });
+}
+
+// x, rule, [same], d pooled -> dx, d rule.
+OPERATOR(avg_pool_grad) {
+  const Input x(args, 0);
+  const Pooling pool(args, 0, 3, number(args, 2) != 0);
+  input_gradient(x, x.area, args[4], args[5], 0, [&](Index image, float* to, float*) {
+    std::memset(to, 0, x.area * x.channels * sizeof(float));
+    for (Index o = 0; o < pool.area(); ++o) {
+      const Pooling::Window w = pool.window(o);
+      const float* from = args[3] + (image * pool.area() + o) * x.channels;
+      for (Index i = 0; i < w.count; ++i)
+        for_channels(x.channels, [&](Index c, Index n) {
+          float* d = to + w.pixel[i] * x.channels + c;
+          store_some(d, load_some(d, n) + load_some(from + c, n) * w.share, n);
+        });
+    }
+  });
+}

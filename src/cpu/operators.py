@@ -1,0 +1,209 @@
+"""The operators of `csrc` as MindSpore primitives with gradients.
+
+Tensors are float32 [N, H, W, C], but images, which are [N, 3, H, W]. A tensor travels with its rule, what is still to
+be done when it is read: [3, C] for activation(x * scale + shift), rows scale, shift and (repeated) the activation's
+code; or one element for nothing. The operator that reads it does that on the way, so normalised activations are
+never stored. The C++ sources say what each operator's arguments are, in order.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from mindspore import Tensor, ops
+
+# As in csrc/rule.h.
+CODES = {None: 1, "relu": 2, "relu6": 3, "hswish": 4}
+
+
+def same_types(count: int) -> Callable:
+    return lambda *types: (types[0],) * count
+
+
+class Operators:
+    """The primitives of one built library; each is made once, when it is first asked for."""
+
+    def __init__(self, library: Path):
+        self.library = library
+
+    def custom(self, name: str, shapes: Callable, outputs: int, bprop: Callable | None = None) -> ops.Custom:
+        if outputs == 1:
+            return ops.Custom(f"{self.library}:{name}", shapes, lambda *types: types[0], "aot", bprop)
+        return ops.Custom(f"{self.library}:{name}", shapes, same_types(outputs), "aot", bprop)
+
+    @functools.cache  # noqa: B019 - one instance per library lives as long as the process
+    def train(self, kind: str, stride: int) -> ops.Custom:
+        """Convolution and batch statistics; ``kind`` is stem, pointwise or depthwise.
+
+        (x, rule, weight, gamma, beta, moving mean, moving variance, settings) to (y, rule of y, saved statistics,
+        new moving mean, new moving variance).
+        """
+
+        def shapes(x, rule, weight, *rest):
+            out = weight[0]
+            return output_shape(kind, stride, x, weight), (3, out), (2, out), (out,), (out,)
+
+        if kind == "stem":
+            grad = self.custom("stem_grad", lambda x, r, w, g, *rest: (w, g, g), 3)
+            image_grad = self.custom("image_grad", lambda x, *rest: x, 1)
+
+            def bprop(x, rule, weight, gamma, beta, mean, variance, settings, out, dout):
+                d = grad(x, rule, weight, gamma, out[0], out[2], dout[0], dout[1])
+                dx = image_grad(x, rule, weight, gamma, out[0], out[2], dout[0], dout[1])
+                return (
+                    dx,
+                    ops.zeros_like(rule),
+                    d[0],
+                    d[1],
+                    d[2],
+                    ops.zeros_like(mean),
+                    ops.zeros_like(variance),
+                    ops.zeros_like(settings),
+                )
+        else:
+            grad = self.custom(f"{kind}_grad", lambda x, r, w, g, *rest: (x, r, w, g, g), 5)
+
+            def bprop(x, rule, weight, gamma, beta, mean, variance, settings, out, dout):
+                d = grad(x, rule, weight, gamma, out[0], out[2], dout[0], dout[1])
+                return (
+                    d[0],
+                    d[1],
+                    d[2],
+                    d[3],
+                    d[4],
+                    ops.zeros_like(mean),
+                    ops.zeros_like(variance),
+                    ops.zeros_like(settings),
+                )
+
+        return told_apart(self.custom(f"{kind}_train", shapes, 5, bprop), stride)
+
+    @functools.cache  # noqa: B019
+    def infer(self, kind: str, stride: int) -> ops.Custom:
+        """Convolution, moving statistics, residual, activation: (x, weight, gamma, beta, moving mean, moving variance,
+        settings, residual or one element) to plain y. No gradient."""
+        op = self.custom(f"{kind}_infer", lambda x, weight, *rest: output_shape(kind, stride, x, weight), 1)
+        return told_apart(op, stride)
+
+    @functools.cached_property
+    def add(self) -> ops.Custom:
+        """(a, rule, b, rule, [code]) to activation(a + b); code 1 where a gradient is wanted."""
+        apply_grad = self.apply_grad
+
+        def bprop(a, rule_a, b, rule_b, code, out, dout):
+            da, d_rule_a = dout, ops.zeros_like(rule_a)
+            if rule_a.shape != (1,):
+                da, d_rule_a = apply_grad(a, rule_a, dout)
+            db, d_rule_b = dout, ops.zeros_like(rule_b)
+            if rule_b.shape != (1,):
+                db, d_rule_b = apply_grad(b, rule_b, dout)
+            return da, d_rule_a, db, d_rule_b, ops.zeros_like(code)
+
+        return self.custom("add", lambda a, *rest: a, 1, bprop)
+
+    @functools.cached_property
+    def apply_grad(self) -> ops.Custom:
+        return self.custom("apply_grad", lambda x, rule, d: (x, rule), 2)
+
+    @functools.cached_property
+    def concat(self) -> ops.Custom:
+        """(a, rule, b, rule, [code]) to activation([a, b]); code 1 where a gradient is wanted."""
+        grad = self.custom("concat_grad", lambda a, rule_a, b, rule_b, d: (a, rule_a, b, rule_b), 4)
+
+        def bprop(a, rule_a, b, rule_b, code, out, dout):
+            d = grad(a, rule_a, b, rule_b, dout)
+            return d[0], d[1], d[2], d[3], ops.zeros_like(code)
+
+        return self.custom("concat", lambda a, ra, b, *rest: (a[0], a[1], a[2], a[3] + b[3]), 1, bprop)
+
+    @functools.cached_property
+    def shuffle(self) -> ops.Custom:
+        """(x, rule, [rows]) to x with output channel a * rows + b from input channel b * C / rows + a."""
+        grad = self.custom("shuffle_grad", lambda x, rule, *rest: (x, rule), 2)
+
+        def bprop(x, rule, rows, out, dout):
+            d = grad(x, rule, rows, dout)
+            return d[0], d[1], ops.zeros_like(rows)
+
+        return self.custom("shuffle", lambda x, *rest: x, 1, bprop)
+
+    @functools.cached_property
+    def split(self) -> ops.Custom:
+        """(x, rule) to the halves of the channels."""
+        grad = self.custom("split_grad", lambda x, rule, *rest: (x, rule), 2)
+
+        def bprop(x, rule, out, dout):
+            d = grad(x, rule, dout[0], dout[1])
+            return d[0], d[1]
+
+        def shapes(x, rule):
+            half = (x[0], x[1], x[2], x[3] // 2)
+            return half, half
+
+        return self.custom("split", shapes, 2, bprop)
+
+    @functools.cached_property
+    def global_pool(self) -> ops.Custom:
+        """(x, rule) to means [N, C, 1, 1]."""
+        grad = self.custom("global_pool_grad", lambda x, rule, d: (x, rule), 2)
+
+        def bprop(x, rule, out, dout):
+            d = grad(x, rule, dout)
+            return d[0], d[1]
+
+        return self.custom("global_pool", lambda x, rule: (x[0], x[3], 1, 1), 1, bprop)
+
+    @functools.cached_property
+    def gate(self) -> ops.Custom:
+        """(x, rule, gate [N, C, 1, 1]) to x * gate."""
+        grad = self.custom("gate_grad", lambda x, rule, gate, d: (x, rule, gate), 3)
+
+        def bprop(x, rule, gate, out, dout):
+            d = grad(x, rule, gate, dout)
+            return d[0], d[1], d[2]
+
+        return self.custom("gate", lambda x, *rest: x, 1, bprop)
+
+    @functools.cached_property
+    def max_pool(self) -> ops.Custom:
+        """(x, rule, [same]) to 3 x 3 maxima at stride 2."""
+        grad = self.custom("max_pool_grad", lambda x, rule, *rest: (x, rule), 2)
+
+        def bprop(x, rule, same, out, dout):
+            d = grad(x, rule, same, out, dout)
+            return d[0], d[1], ops.zeros_like(same)
+
+        return self.custom("max_pool", lambda x, *rest: halved(x), 1, bprop)
+
+    @functools.cached_property
+    def avg_pool(self) -> ops.Custom:
+        """(x, rule, [same]) to 3 x 3 means at stride 2."""
+        grad = self.custom("avg_pool_grad", lambda x, rule, *rest: (x, rule), 2)
+
+        def bprop(x, rule, same, out, dout):
+            d = grad(x, rule, same, dout)
+            return d[0], d[1], ops.zeros_like(same)
+
+        return self.custom("avg_pool", lambda x, *rest: halved(x), 1, bprop)
+
+
+def told_apart(op: ops.Custom, stride: int) -> ops.Custom:
+    """PyNative keeps the output shapes it has inferred by an operator's attributes and inputs, not by its instance."""
+    op.add_prim_attr("stride", stride)
+    return op
+
+
+def output_shape(kind: str, stride: int, x: tuple[int, ...], weight: tuple[int, ...]) -> tuple[int, ...]:
+    height, width = (x[2], x[3]) if kind == "stem" else (x[1], x[2])
+    return x[0], -(-height // stride), -(-width // stride), weight[0]
+
+
+def halved(x: tuple[int, ...]) -> tuple[int, ...]:
+    return x[0], -(-x[1] // 2), -(-x[2] // 2), x[3]
+
+
+def constant(*values: float) -> Tensor:
+    """Settings of an operator, as the tensor in which it takes them."""
+    return Tensor([float(value) for value in values])

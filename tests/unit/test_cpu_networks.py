@@ -1,0 +1,201 @@
+"""Networks with the CPU operators inside: the same values, gradients, statistics and names as the standard cells."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn, ops
+
+from src import cpu
+from src.cpu import build, use_operators
+from src.errors import UsageError
+from src.models import create_model
+from src.models.layers import (
+    Add,
+    AvgPool,
+    BatchNorm,
+    ChannelShuffle,
+    Concat,
+    ConvNormAct,
+    InvertedBottleneck,
+    MaxPool,
+    Network,
+    Split,
+    SqueezeExcite,
+)
+
+MODES = ("fused", "rewritten")
+NORM = BatchNorm(eps=1e-3)
+
+
+class Branches(nn.Cell):
+    """One of each cell: shuffle, split, squeeze-excite, concatenation, sum, pooling."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.shuffle, self.split = ChannelShuffle(channels, 2), Split()
+        self.body = ConvNormAct(channels // 2, channels // 2, norm=NORM, act="hswish")
+        self.se = SqueezeExcite(channels // 2, 8)
+        self.join = Concat("relu")
+        self.mix = ConvNormAct(channels, channels, groups=2, norm=NORM)
+        self.add, self.pool = Add("relu"), AvgPool("same")
+
+    def construct(self, x):
+        passing, entering = self.split(self.shuffle(x))
+        x = self.join(passing, self.se(self.body(entering)))
+        return self.pool(self.add(x, self.mix(x)))
+
+
+def small_net(mode):
+    ms.set_seed(3)
+    features = {
+        "stem": ConvNormAct(3, 16, kernel=3, stride=2, norm=NORM, act="hswish"),
+        "pool": MaxPool(),
+        "unit1": InvertedBottleneck(16, 20, 5, 2, 3, NORM, "relu6"),
+        "unit2": InvertedBottleneck(20, 20, 3, 1, 3, NORM, "relu"),
+        "branches": Branches(20),
+    }
+    net = Network(features, 20, 5)
+    assert use_operators(net, mode) == mode
+    return net
+
+
+def images(size=32, n=6):
+    rng = np.random.default_rng(0)
+    return Tensor(rng.normal(size=(n, 3, size, size)).astype(np.float32)), Tensor([0, 1, 2, 3, 4, 0][:n], ms.int32)
+
+
+def step(net, graph):
+    """Loss and gradients of one training step, the statistics it leaves, and logits of evaluation after it."""
+    x, labels = images()
+    loss = nn.CrossEntropyLoss()
+    net.set_train(True)
+
+    def forward(x):
+        return loss(net(x), labels)
+
+    gradient = ops.value_and_grad(forward, 0, net.trainable_params())
+    value, (dx, gradients) = (ms.jit(gradient) if graph else gradient)(x)
+    statistics = {p.name: p.asnumpy() for p in net.get_parameters() if "moving" in p.name}
+    net.set_train(False)
+    return {"loss": value.asnumpy(), "logits": net(x).asnumpy(), "dx": dx.asnumpy(), **statistics} | {
+        p.name: g.asnumpy() for p, g in zip(net.trainable_params(), gradients, strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def standard():
+    return step(small_net("standard"), graph=False)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_equals_the_standard_cells(standard, mode, graph):
+    own = step(small_net(mode), graph)
+    assert own.keys() == standard.keys()
+    # Gradients that are zero but for rounding (a shift in front of a normalisation) are measured by the others.
+    largest = max(np.abs(g).max() for name, g in standard.items() if name.endswith((".weight", ".gamma", ".beta")))
+    for name, exact in standard.items():
+        scale = largest if name.endswith(("gamma", "beta", "weight", "bias")) else np.abs(exact).max() + 1e-3
+        np.testing.assert_allclose(own[name] / scale, exact / scale, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_two_runs_are_equal_to_the_bit():
+    first, second = (step(small_net("fused"), graph=False) for _ in range(2))
+    for name in first:
+        assert (first[name] == second[name]).all(), name
+
+
+@pytest.mark.parametrize("name", ["mnasnet", "shufflenetv1", "spos_oneshot_s_plus"])
+def test_registry_networks_in_evaluation(name):
+    net = create_model(name, 7)
+    net.set_train(False)
+    x, _ = images(32, 2)
+    names = [p.name for p in net.get_parameters()]
+    exact = net(x).asnumpy().copy()
+    for mode in MODES:
+        assert use_operators(net, mode) == mode
+        assert [p.name for p in net.get_parameters()] == names
+        np.testing.assert_allclose(net(x).asnumpy(), exact, atol=1e-4 * np.abs(exact).max())
+    use_operators(net, "standard")
+    assert (net(x).asnumpy() == exact).all()
+
+
+def test_strides_on_inputs_of_one_shape():
+    """PyNative must not take the output shape of one stride for that of another."""
+    for stride in (1, 2):
+        features = {
+            "stem": ConvNormAct(3, 8, kernel=3, norm=NORM),
+            "depthwise": ConvNormAct(8, 8, kernel=3, stride=stride, groups=8, norm=NORM),
+        }
+        net = Network(features, 8, 2)
+        net.set_train(False)
+        x, _ = images(6, 2)
+        exact = net(x).asnumpy()
+        use_operators(net, "fused")
+        np.testing.assert_allclose(net(x).asnumpy(), exact, atol=1e-5)
+
+
+def test_unknown_mode():
+    with pytest.raises(UsageError, match="auto, fused, rewritten, standard"):
+        use_operators(small_net("standard"), "fastest")
+
+
+def test_a_convolution_the_operators_lack_is_rewritten():
+    net = Network({"stem": ConvNormAct(3, 8, kernel=3, norm=NORM), "dense": ConvNormAct(8, 8, 3, norm=NORM)}, 8, 2)
+    said = []
+    assert use_operators(net, "auto", said.append) == "rewritten"
+    assert len(said) == 1
+    assert "features.dense" in said[0]
+
+
+class TestBuild:
+    @pytest.fixture(autouse=True)
+    def fresh(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("NAS_CPU_CACHE", str(tmp_path / "cache"))
+        build.library.cache_clear()
+        yield
+        build.library.cache_clear()
+
+    def fallback(self):
+        said = []
+        net = small_net("standard")
+        assert use_operators(net, "fused", said.append) == "rewritten"
+        return said[-1]
+
+    def test_without_a_compiler(self, monkeypatch):
+        monkeypatch.setattr(build.shutil, "which", lambda name: None)
+        assert "no C++ compiler" in self.fallback()
+
+    def test_on_another_processor(self, monkeypatch):
+        monkeypatch.setattr(build.platform, "machine", lambda: "riscv64")
+        assert "riscv64" in self.fallback()
+
+    def test_a_compiler_that_fails(self, monkeypatch, tmp_path):
+        broken = tmp_path / "broken"
+        broken.write_text("#!/bin/sh\ncase \"$*\" in *-shared*) echo 'error: no luck' >&2; exit 1;; esac\necho fine\n")
+        broken.chmod(0o755)
+        monkeypatch.setenv("CXX", str(broken))
+        assert "error: no luck" in self.fallback()
+        assert list((tmp_path / "cache").iterdir()) == []
+
+    def test_a_cache_that_cannot_be_written(self, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("NAS_CPU_CACHE", str(tmp_path / "file"))
+        assert "file" in self.fallback()
+
+    @pytest.mark.slow
+    def test_two_processes_at_once(self, tmp_path):
+        code = "from src.cpu.build import library; print(library())"
+        root = Path(cpu.__file__).parents[2]
+        both = [
+            subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        paths = {process.communicate()[0].splitlines()[-1] for process in both}
+        assert [process.returncode for process in both] == [0, 0]
+        assert paths == {str(next((tmp_path / "cache").iterdir()))}
+        assert len(list((tmp_path / "cache").iterdir())) == 1
