@@ -19,6 +19,8 @@ class Journal:
     Args:
         path: of the file; it is created, or gone on with.
         header: settings that decide the search. An existing journal must have the same.
+        is_writing: whether this process writes; the other ranks of a launch read what is there, and
+            keep in memory what is appended.
 
     Attributes:
         records: what was recorded before, and since.
@@ -27,12 +29,14 @@ class Journal:
         UsageError: the file belongs to another search, or is damaged before its last line.
     """
 
-    def __init__(self, path: Path, header: Mapping):
+    def __init__(self, path: Path, header: Mapping, is_writing: bool = True):
         self.path = path
         self.records: list[dict] = []
         header = json.loads(json.dumps(header))
         whole = self._read(header) if path.exists() else 0
-        self._file = path.open("ab")
+        self._file = path.open("ab") if is_writing else None
+        if self._file is None:
+            return
         if whole:
             self._file.truncate(whole)
         else:
@@ -60,8 +64,9 @@ class Journal:
         return whole
 
     def append(self, record: Mapping) -> None:
-        """Adds a record; it is on the disk when this returns."""
-        self._write(record)
+        """Adds a record; where this process writes, it is on the disk when this returns."""
+        if self._file:
+            self._write(record)
         self.records.append(json.loads(json.dumps(record)))
 
     def _write(self, record: Mapping) -> None:
@@ -70,7 +75,8 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
     def __enter__(self) -> Journal:
         return self

@@ -1,0 +1,152 @@
+"""``python -m src.nas.latency``: how long every block of a space takes on this device.
+
+Each (position, block, channel) is timed alone; a path's latency is predicted as the sum of its blocks
+and of stem and head, and the prediction is compared with whole networks, measured on the same device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from src.device import describe_device, set_up, versions
+from src.errors import UsageError, run
+from src.nas.cost import Table
+from src.nas.space import BLOCKS, Domain, Space, from_genes, make_space
+from src.nas.supernet import build_block, build_subnet
+
+MILLISECONDS = 1000.0
+
+
+def measure(cell: nn.Cell, inputs: Tensor, repeats: int) -> float:
+    """Median time of one forward, ms, after two that compile and warm up."""
+    cell.set_train(False)
+    for _ in range(2):
+        cell(inputs).asnumpy()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        cell(inputs).asnumpy()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds)) * MILLISECONDS
+
+
+def measure_table(
+    space: Space, batch: int, repeats: int, header: dict, say: Callable[[str], None], compared: int = 50
+) -> dict:
+    """Times every distinct block of ``space``, and ``compared`` random whole networks to check the sum.
+
+    Positions of the same shape share one measurement. Stem and head are what whole networks take
+    beyond their blocks, by the median.
+
+    Returns:
+        The table as JSON values: header, choices [L][4][C] and fixed in ms, and the check.
+    """
+    rng = np.random.default_rng(0)
+    positions = space.positions()
+    choices = np.empty((len(positions), len(BLOCKS), len(space.channel_scales)))
+    timed: dict[tuple, float] = {}
+    for number, position in enumerate(positions):
+        shape = (batch, position.in_channels, position.in_size, position.in_size)
+        inputs = Tensor(rng.standard_normal(shape).astype(np.float32))
+        for block in range(len(BLOCKS)):
+            for channel in range(len(space.channel_scales)):
+                key = (position, block, channel)
+                if key not in timed:
+                    timed[key] = measure(build_block(space, position, block, channel), inputs, repeats)
+                choices[number, block, channel] = timed[key]
+        say(f"position {number + 1} of {len(positions)} measured")
+    genes = Domain.of(space).sample(rng, compared)
+    image = Tensor(rng.standard_normal((batch, 3, space.input_size, space.input_size)).astype(np.float32))
+    measured = []
+    for row in genes:
+        network = build_subnet(space, from_genes(row[None])[0], space.num_classes)
+        measured.append(measure(network, image, repeats))
+    sums = Table("latency", "ms", 0.0, choices).totals(genes)
+    fixed = float(np.median(np.array(measured) - sums))
+    return {
+        "header": {**header, "batch_size": batch, "repeats": repeats, "space": space.channels_layout},
+        "fixed": fixed,
+        "choices": choices.tolist(),
+        "check": compare(sums + fixed, np.array(measured)),
+    }
+
+
+def compare(predicted: np.ndarray, measured: np.ndarray) -> dict:
+    """Rank correlation (Spearman) and mean relative error of predictions."""
+    return {
+        "paths": len(measured),
+        "rank_correlation": rank_correlation(predicted, measured),
+        "mean_relative_error": float(np.mean(np.abs(predicted - measured) / measured)),
+    }
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation; ties have their mean rank. NaN where one side is constant."""
+    ranks = [_ranks(np.asarray(values, float)) for values in (first, second)]
+    centred = [values - values.mean() for values in ranks]
+    scale = np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum())
+    return float((centred[0] * centred[1]).sum() / scale) if scale else float("nan")
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2.0)[inverse]
+
+
+def read_latency_table(path: Path, space: Space) -> Table:
+    """The table of a file written by this module, for ``space``.
+
+    Raises:
+        UsageError: missing, damaged, or of another space.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        choices, fixed = np.array(content["choices"], float), float(content["fixed"])
+    except OSError as error:
+        raise UsageError(f"cannot read the latency table {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not a latency table of python -m src.nas.latency") from error
+    shape = (space.length, len(BLOCKS), len(space.channel_scales))
+    if choices.shape != shape:
+        raise UsageError(f"{path} is the latency table of another space: its shape is {choices.shape}, not {shape}")
+    return Table("latency", "ms", fixed, choices)
+
+
+def main(argv: list[str]) -> None:
+    """The command line; see the module's description."""
+    parser = argparse.ArgumentParser(prog="python -m src.nas.latency", description="Measure a search space's blocks.")
+    parser.add_argument("file", metavar="FILE", type=Path, help="where the table is written (JSON)")
+    parser.add_argument("--layout", default="OneShot", help="OneShot, ShuffleNetV2+ or digits")
+    parser.add_argument("--use_se", action="store_true")
+    parser.add_argument("--last_conv_after_pooling", action="store_true")
+    parser.add_argument("--image_size", type=int, default=0, help="pixels (0: the layout's own)")
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--compare", type=int, default=50, help="whole networks to compare with")
+    parser.add_argument("--device_target", default="auto")
+    given = parser.parse_args(argv)
+    changes = {"input_size": given.image_size} if given.image_size else {}
+    space = make_space(
+        given.layout, use_se=given.use_se, last_conv_after_pooling=given.last_conv_after_pooling, **changes
+    )
+    target = set_up(given.device_target, 0, "graph", False, 1)
+    header = {"device": describe_device(target), "versions": versions(), "image_size": space.input_size}
+    content = measure_table(space, given.batch_size, given.repeats, header, print, given.compare)
+    given.file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    check = content["check"]
+    print(
+        f"{given.file}: over {check['paths']} random paths, predicted against measured latency: rank correlation "
+        f"{check['rank_correlation']:.3f}, mean error {check['mean_relative_error']:.1%}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,69 @@
+"""Stochastic gradient descent that leaves everything off the path as it is.
+
+A gradient of zero is not enough for that: momentum and weight decay would go on moving the weights. So
+only the parameters of the path are updated, one by one outside the graph; that also spares a graph
+with a select for each of the supernet's tensors, which took as long to compile as the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import mindspore as ms
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from src.nas.space import BLOCKS
+from src.optim import decays
+
+
+class PathSGD(nn.Cell):
+    """``v = momentum v + g + decay w; w = w - rate v``, or Nesterov's ``w = w - rate (g + decay w + momentum v)``,
+    for chosen parameters; all others and their velocities stay equal to the bit.
+
+    Args:
+        parameters: all that are trained.
+        weight_decay, weight_decay_on: as in :mod:`src.optim`.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        momentum: float,
+        is_nesterov: bool,
+        weight_decay: float,
+        weight_decay_on: str,
+    ):
+        super().__init__(auto_prefix=False)
+        self.parameters = ParameterTuple(parameters)
+        self.velocities = self.parameters.clone(prefix="velocity", init="zeros")
+        for velocity in self.velocities:
+            velocity.requires_grad = False
+        self.momentum = Tensor(momentum, ms.float32)
+        rules = {is_decayed: ops.SGD(0.0, weight_decay * is_decayed, is_nesterov) for is_decayed in (False, True)}
+        self.rules = [rules[decays(p.name, p.ndim, weight_decay_on)] for p in parameters]
+
+    def update(self, chosen: Collection[int], gradients: Sequence[Tensor], rate: float) -> None:
+        """One update of the parameters whose index is ``chosen``.
+
+        Args:
+            gradients: of all parameters; only those of the chosen are read.
+        """
+        rate_tensor = Tensor(rate, ms.float32)
+        for index in chosen:
+            parameter, velocity = self.parameters[index], self.velocities[index]
+            not_first = ops.zeros(parameter.shape, ms.float32)
+            self.rules[index](parameter, gradients[index], rate_tensor, velocity, self.momentum, not_first)
+
+
+def slots(names: Sequence[str], length: int) -> list[int]:
+    """For each parameter name of a supernet the index of its block among ``4 length``, or ``4 length``."""
+    positions: dict[tuple[str, int], int] = {}
+    found = []
+    for name in names:
+        words = name.split(".")
+        if "choices" not in words:
+            found.append(length * len(BLOCKS))
+            continue
+        position = positions.setdefault((words[1], int(words[2])), len(positions))
+        found.append(position * len(BLOCKS) + int(words[4]))
+    return found

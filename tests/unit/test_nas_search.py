@@ -1,0 +1,228 @@
+"""A search as a whole: killed and restarted it ends as if nothing had happened; what it writes is usable."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+from src.config import load_config
+from src.distributed import World
+from src.errors import UsageError
+from src.nas import search_report
+from src.nas.journal import Journal
+from src.nas.latency import compare, rank_correlation, read_latency_table
+from src.nas.searching import header_of, run_search, search_of, tables_of
+from src.nas.space import LAYOUTS
+
+SPACE = LAYOUTS["digits"]
+SETTINGS = {
+    "model": "spos_oneshot",
+    "model_options": {"layout": "digits"},
+    "search_constraints": {"flops": [0, 1.0]},
+    "search_population": 10,
+    "search_generations": 5,
+    "search_retain": 4,
+}
+
+
+class Landscape:
+    """Stands for a supernet: a fixed score of every path, at a price in time."""
+
+    total = 1000
+
+    def __init__(self, seconds=0.0):
+        self.seconds, self.asked = seconds, 0
+
+    def hits(self, genes):
+        time.sleep(self.seconds)
+        self.asked += 1
+        return int(500 + 30 * (genes[:6] == 2).sum() - 10 * np.abs(genes[6:].astype(int) - 3).sum())
+
+
+def search(folder, landscape=None, world=World(), **changes):  # noqa: B008 (a tuple)
+    config = load_config("", {**SETTINGS, **changes})
+    tables = tables_of(config, SPACE)
+    with Journal(folder / "journal.jsonl", header_of(config, SPACE, "0")) as journal:
+        candidates = run_search(
+            search_of(config, SPACE, tables), landscape or Landscape(), journal, world, lambda *_: None
+        )
+    (folder / "candidates.csv").write_text(search_report.candidates_csv(candidates, tables))
+    return candidates, tables
+
+
+METHODS = ["random", "genetic", "megvii", "pareto"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_ten_times_it_ends_like_an_undisturbed_search(tmp_path, method):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    search(whole, search_method=method)
+    rng = np.random.default_rng(METHODS.index(method))
+    killed = 0
+    for _ in range(100):
+        child = os.fork()
+        if child == 0:
+            try:
+                search(broken, Landscape(seconds=0.004), search_method=method)
+            finally:
+                os._exit(0)
+        if killed < 10:
+            time.sleep(rng.uniform(0.005, 0.03))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            killed += 1
+        else:
+            break
+    assert killed == 10
+    assert (broken / "candidates.csv").read_bytes() == (whole / "candidates.csv").read_bytes()
+    assert (broken / "journal.jsonl").read_bytes() == (whole / "journal.jsonl").read_bytes()
+
+
+def test_what_is_noted_is_not_evaluated_again(tmp_path):
+    first, second = Landscape(), Landscape()
+    candidates, _ = search(tmp_path, first)
+    again, _ = search(tmp_path, second)
+    assert first.asked == len(candidates) == len({candidate.architecture for candidate in candidates})
+    assert (second.asked, again) == (0, candidates)
+
+
+def test_a_journal_of_another_search_is_refused(tmp_path):
+    search(tmp_path)
+    with pytest.raises(UsageError, match="search_mutation, seed"):
+        search(tmp_path, seed=5, search_mutation=0.3)
+
+
+def test_every_scope_holds_what_it_must(tmp_path):
+    for number, (scope, held) in enumerate([("blocks", slice(6, 12)), ("channels", slice(0, 6))]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        candidates, _ = search(folder, search_scope=scope, search_constraints={})
+        genes = search_report.to_genes([candidate.architecture for candidate in candidates])
+        assert (genes[:, held] == genes[0, held]).all()
+        assert (genes[0, held] == (2 if scope == "blocks" else 0)).all()  # scale 1.2 is the first from 1.0 on
+    given = {"fixed_block_choices": [1, 2, 3, 0, 1, 2]}
+    folder = tmp_path / "given"
+    folder.mkdir()
+    candidates, _ = search(folder, search_scope="channels", search_constraints={}, **given)
+    assert {candidate.architecture.blocks for candidate in candidates} == {(1, 2, 3, 0, 1, 2)}
+    for scope in ("blocks_then_channels", "channels_then_blocks"):
+        folder = tmp_path / scope
+        folder.mkdir()
+        candidates, _ = search(folder, search_scope=scope, search_constraints={})
+        assert candidates
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search_scope": "block"}, "did you mean 'blocks'"),
+        ({"search_method": "genetics"}, "did you mean 'genetic'"),
+        ({"search_target": "acc"}, "accuracy, balanced"),
+        ({"search_method": "pareto", "search_objectives": ["flop"]}, "did you mean 'flops'"),
+        ({"search_constraints": {"flops": [0, 0.1]}}, "flops can be from 0.35945"),
+        ({"search_constraints": {"latency": [0, 1]}}, "there are flops, macs, params, score"),
+        ({"fixed_block_choices": [1], "search_scope": "channels"}, "6 block choices, not 1"),
+        ({"comparison_model": "MobileNet"}, "there is no comparison model"),
+    ],
+)
+def test_settings_that_cannot_be_searched_are_refused(tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        search(tmp_path, **changes)
+
+
+def test_best_recipe_says_how_to_train_the_path(tmp_path):
+    trained = load_config(
+        "",
+        {
+            **SETTINGS,
+            "train_supernet": True,
+            "path_sampler": "fair",
+            "supernet_affine": False,
+            "epochs": 7,
+            "lr": 0.3,
+            "image_size": 32,
+            "data_path": "somewhere",
+            "run_dir": "elsewhere",
+        },
+    )
+    candidates, tables = search(tmp_path)
+    text = search_report.recipe_text(candidates[3], trained, tables, "5 images")
+    path = tmp_path / "best.yaml"
+    path.write_text(text)
+    config = load_config(path)
+    blocks, channels = candidates[3].architecture
+    assert config.model_options == {
+        "layout": "digits",
+        "block_choices": list(blocks),
+        "channel_choices": list(channels),
+    }
+    assert (config.model, config.epochs, config.lr, config.image_size) == ("spos_oneshot", 7, 0.3, 32)
+    fresh = load_config("")
+    for key in ("train_supernet", "path_sampler", "supernet_affine", "data_path", "run_dir", "search_constraints"):
+        assert config[key] == fresh[key]
+    assert "on 5 images; flops" in yaml.safe_load(text)["description"]
+
+
+def test_results_are_drawn_and_listed(tmp_path):
+    candidates, tables = search(tmp_path)
+    rows = (tmp_path / "candidates.csv").read_text().splitlines()
+    assert rows[0] == "index,generation,accuracy,flops,macs,params,score,pareto,blocks,channels"
+    assert len(rows) == len(candidates) + 1
+    flops = search_report.costs_of(candidates, tables)["flops"]
+    search_report.draw_generations(candidates, tmp_path / "accuracy.png")
+    search_report.draw_cloud(candidates, flops, tables["flops"], tmp_path / "cloud.png")
+    search_report.draw_choices(candidates, SPACE, tmp_path / "choices.png")
+    search_report.write_index(tmp_path, "a <search>", {"paths": len(candidates)}, candidates[:3], tables)
+    page = (tmp_path / "index.html").read_text()
+    assert "a &lt;search&gt;" in page
+    assert all(f'src="{name}.png"' in page for name in ("accuracy", "cloud", "choices"))
+    assert "http" not in page
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("accuracy", "cloud", "choices"))
+
+
+def test_samplers_are_drawn_and_what_cannot_serve_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(search_report, "SAMPLED_PATHS", 40)
+    lines = search_report.draw_samplers(SPACE, tmp_path / "samplers.png", 1)
+    assert len(lines) == 6
+    assert lines[0].startswith("uniform: 40 paths from")
+    assert any("can be from" in line for line in lines)
+    assert (tmp_path / "samplers.png").stat().st_size > 5000
+
+
+def test_rank_correlation():
+    rising = np.array([1.0, 2.0, 5.0, 9.0])
+    assert rank_correlation(rising, rising**2) == pytest.approx(1)
+    assert rank_correlation(rising, -rising) == pytest.approx(-1)
+    assert rank_correlation(np.array([1, 2, 2, 3]), np.array([1, 3, 2, 4])) == pytest.approx(0.9486833)
+    assert np.isnan(rank_correlation(rising, np.ones(4)))
+    assert compare(np.array([2.0, 4.0]), np.array([1.0, 4.0])) == {
+        "paths": 2,
+        "rank_correlation": pytest.approx(1),
+        "mean_relative_error": 0.5,
+    }
+
+
+def test_latency_table_is_a_cost_like_the_others(tmp_path):
+    import json
+
+    path = tmp_path / "latency.json"
+    choices = np.arange(6 * 4 * 5, dtype=float).reshape(6, 4, 5)
+    path.write_text(json.dumps({"header": {}, "fixed": 2.0, "choices": choices.tolist()}))
+    config = load_config("", {**SETTINGS, "latency_table": str(path), "search_constraints": {"latency": [0, 330]}})
+    tables = tables_of(config, SPACE)
+    genes = np.zeros((1, 12), np.int8)
+    assert tables["latency"].totals(genes)[0] == 2 + sum(range(0, 120, 20))
+    assert search_of(config, SPACE, tables).total() > 0
+    with pytest.raises(UsageError, match="another space"):
+        read_latency_table(path, LAYOUTS["OneShot"])
+    path.write_text("{}")
+    with pytest.raises(UsageError, match="not a latency table"):
+        read_latency_table(path, SPACE)
+    with pytest.raises(UsageError, match="cannot read"):
+        read_latency_table(tmp_path / "missing.json", SPACE)
