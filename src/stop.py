@@ -13,6 +13,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """While active, the first SIGINT or SIGTERM is only noted; a second one ends the process at once.
 
+    Whenever MindSpore runs a graph it installs a SIGINT handler of its own, which sends SIGTERM to the
+    process; so Ctrl-C mostly arrives as SIGTERM, and the exit status is 143 then.
+
     The handler does nothing but set a flag: saving a checkpoint inside a signal handler could run in the
     middle of anything, another save included.
     """
