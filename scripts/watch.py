@@ -209,17 +209,35 @@ def end_starters(job: Job) -> None:
 
 def kill_all(job: Job) -> None:
     """Ends every process of the job on this machine and waits for it."""
-    pids = [pid for name in [*job.names, "scheduler"] for pid in pids_of(job.logs, name)]
-    for pid in [*(starter.pid for starter in job.starters if starter.poll() is None), *pids]:
-        if is_alive(pid):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                group = os.getpgid(pid)
-                if group != os.getpgrp():
-                    os.killpg(group, signal.SIGKILL)
-                else:
-                    os.kill(pid, signal.SIGKILL)
+    # A rank that left its status has cleaned up; its numbers may be those of other processes by now.
+    unfinished = [name for name in [*job.names, "scheduler"] if not (job.logs / f"{name}.status").exists()]
+    pids = [pid for name in unfinished for pid in pids_of(job.logs, name)]
+    for pid in [*reversed(pids), *(starter.pid for starter in job.starters if starter.poll() is None)]:
+        kill_group(pid)
     for starter in job.starters:
         starter.wait()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and any(is_alive(pid) for pid in pids):
         time.sleep(0.05)
+    reap_children(deadline)
+
+
+def kill_group(pid: int) -> None:
+    """Kills the process group of ``pid``, also what is left of it after ``pid`` itself; never our own group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
+            group = os.getpgid(pid)
+        except ProcessLookupError:
+            group = pid  # every program of a rank leads a group of its own
+        if group != os.getpgrp():
+            os.killpg(group, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+
+
+def reap_children(deadline: float) -> None:
+    """Waits for the children of this process, those handed over to it included, until none is left."""
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                time.sleep(0.05)

@@ -338,6 +338,6 @@ def test_mnasnet_without_data_says_what_to_type(stage):
 
 
 def test_every_script_is_executable():
-    scripts = [path for path in (ROOT / "scripts").rglob("*.sh") if path.name != "common.sh"]
+    scripts = [path for path in (ROOT / "scripts").rglob("*.sh") if path.read_text().startswith("#!")]
     assert len(scripts) > 30
     assert [path for path in scripts if not path.stat().st_mode & 0o111] == []
