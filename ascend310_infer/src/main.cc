@@ -1,7 +1,5 @@
 // Predicts the images of a folder with a MindIR model on Ascend, GPU or CPU.
 
-#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): setenv is POSIX
-
 #include <iomanip>
 #include <iostream>
 #include <numeric>
@@ -124,8 +122,6 @@ int Run(const std::vector<std::string> &arguments) {
 }  // namespace infer
 
 int main(int argc, char **argv) {
-  // Lite's start-up warnings are not for users; its errors (level 3) are. A level set outside stays.
-  setenv("GLOG_v", "3", 0);
   int status = infer::kExitFailed;
   try {
     status = infer::Run(std::vector<std::string>(argv + 1, argv + argc));

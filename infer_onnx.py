@@ -1,0 +1,65 @@
+"""Evaluates an ONNX file with ONNX Runtime: python infer_onnx.py --onnx_path FILE --dataset_path VAL."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from src.data.classes import find_split
+from src.errors import UsageError, run
+from src.export.evaluate import accuracy
+from src.export.formats import onnx_runner
+from src.export.manifest import read_manifest
+from src.labels import labels_of
+from src.preprocessing import Preprocessing
+
+PROVIDERS = {"CPU": "CPUExecutionProvider", "GPU": "CUDAExecutionProvider", "Ascend": "CANNExecutionProvider"}
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="infer_onnx.py", description="Evaluate an ONNX file that export.py wrote.")
+    parser.add_argument("--onnx_path", required=True, help="the file; its manifest lies beside it")
+    parser.add_argument("--dataset_path", required=True, help="validation images in class folders, or their parent")
+    parser.add_argument("--device_target", default="CPU", choices=PROVIDERS)
+    parser.add_argument("--batch_size", type=int, default=32, help="images at once, where the file leaves it open (32)")
+    parser.add_argument("--config_path", help="has no effect: the manifest says what the network needs")
+    options = parser.parse_args(argv)
+    path = Path(options.onnx_path)
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    if options.batch_size < 1:
+        raise UsageError("--batch_size must be at least 1")
+    manifest, entry = read_manifest(path)
+    folder = find_split(options.dataset_path, "val")
+    labels = labels_of(folder, {name: label for label, name in enumerate(manifest["classes"])} or None)
+    start = time.perf_counter()
+    result = accuracy(
+        onnx_runner(path, provider(options.device_target)),
+        [(folder / name, label) for name, label in labels.items()],
+        Preprocessing.from_dict(manifest["preprocessing"]),
+        entry["input"]["shape"][0] or min(options.batch_size, len(labels)),
+        is_normalising=not entry["input"]["is_normalised"],
+    )
+    seconds = time.perf_counter() - start
+    print(f"{path} with {PROVIDERS[options.device_target]}: {result.images / seconds:.1f} images/s")
+    print(f"images = {result.images}\ncorrect_top1 = {result.top1}\ncorrect_top5 = {result.top5}")
+    print(f"top-1 {result.top1 / result.images:.4%}, top-5 {result.top5 / result.images:.4%}")
+
+
+def provider(device_target: str) -> tuple[str, ...]:
+    """The execution provider of a device. Raises UsageError when this ONNX Runtime does not have it."""
+    import onnxruntime
+
+    wanted = PROVIDERS[device_target]
+    present = onnxruntime.get_available_providers()
+    if wanted not in present:
+        raise UsageError(
+            f"--device_target {device_target}: this ONNX Runtime has no {wanted}, only {', '.join(present)}"
+        )
+    return (wanted,)
+
+
+if __name__ == "__main__":
+    run(main, sys.argv[1:])

@@ -1,0 +1,42 @@
+"""Accuracy of an exported file over a data set, every image once."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from src.export.formats import Run
+from src.export.parity import batches
+from src.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """Counts of images: all, and with their class first or among the first five."""
+
+    images: int
+    top1: int
+    top5: int
+
+
+def accuracy(
+    run: Run, files: list[tuple[Path, int]], preprocessing: Preprocessing, batch: int, is_normalising: bool
+) -> Accuracy:
+    """Runs the file on all images.
+
+    Args:
+        files: images and their classes.
+        batch: images at once; the last batch is filled up and what fills it is not counted.
+        is_normalising: the file takes uint8 [N, H, W, 3].
+    """
+    logits = np.concatenate(
+        [
+            run(values)[:valid]
+            for values, valid in batches([path for path, _ in files], preprocessing, batch, is_normalising)
+        ]
+    )
+    ranking = np.argsort(-logits, axis=1, kind="stable")
+    hits = ranking == np.array([label for _, label in files])[:, None]
+    return Accuracy(len(files), int(hits[:, 0].sum()), int(hits[:, :5].sum()))

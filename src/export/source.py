@@ -1,0 +1,101 @@
+"""What is to be exported: a checkpoint's network with its classes and preprocessing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from mindspore import nn
+
+from src import build
+from src.checkpoint import load_checkpoint, read_meta, verify
+from src.config import Config
+from src.errors import UsageError
+from src.models import create_model
+from src.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A checkpoint and how to build its network.
+
+    Attributes:
+        checkpoint: the file.
+        model, model_options, num_classes: arguments of ``create_model``.
+        classes: names in the order of the logits (empty: an upstream file, which does not know them).
+        preprocessing: of the images, at the size that is exported.
+        val_data_path: validation images the checkpoint was trained beside ("": not known).
+    """
+
+    checkpoint: Path
+    model: str
+    model_options: dict
+    num_classes: int
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    val_data_path: str = ""
+
+    def network(self) -> nn.Cell:
+        """The trained network, built anew at every call, in evaluation mode."""
+        network = create_model(self.model, self.num_classes, **self.model_options)
+        load_checkpoint(self.checkpoint, network, self.model)
+        network.set_train(False)
+        return network
+
+
+def source_of(checkpoint: Path, config: Config) -> Source:
+    """What the checkpoint says of itself and, for an upstream file that says nothing, the configuration.
+
+    Raises:
+        UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``.
+    """
+    verify(checkpoint)
+    facts = read_meta(checkpoint)
+    if not facts:
+        if not config.model:
+            raise UsageError(
+                f"{checkpoint} does not say which network it is; give --model NAME or --config_path RECIPE"
+            )
+        facts = {
+            "model": config.model,
+            "model_options": config.model_options,
+            "num_classes": config.num_classes or 1000,
+            "classes": [],
+        }
+    if config.model not in ("", facts["model"]):
+        raise UsageError(f"{checkpoint} is a checkpoint of {facts['model']}, not of {config.model}")
+    if config.num_classes not in (0, facts["num_classes"]):
+        raise UsageError(f"{checkpoint} has {facts['num_classes']} classes, not {config.num_classes}")
+    config = config.replace(model=facts["model"], model_options=facts["model_options"])
+    own = facts.get("preprocessing")
+    preprocessing = build.preprocessing_of(config, Preprocessing.from_dict(own) if own else None)
+    # A head of more classes than the data has (num_classes of a recipe) has logits without a name.
+    names = [*facts["classes"], *(f"unused {i}" for i in range(len(facts["classes"]), facts["num_classes"]))]
+    return Source(
+        checkpoint,
+        facts["model"],
+        facts["model_options"],
+        facts["num_classes"],
+        tuple(names) if facts["classes"] else (),
+        preprocessing,
+        _validation_folder(config, facts),
+    )
+
+
+def _validation_folder(config: Config, facts: dict) -> str:
+    """The validation folder that is asked for or that the checkpoint remembers, if it is (still) there."""
+    remembered = (
+        config.replace(**{key: facts["config"][key] for key in ("data_path", "val_data_path")})
+        if "config" in facts
+        else config
+    )
+    for candidate in (config, remembered):
+        try:
+            folder = build.eval_folder(candidate)
+        except UsageError:
+            if candidate is config:
+                raise
+            continue
+        if folder is not None:
+            return str(folder)
+    return ""
