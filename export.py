@@ -9,6 +9,7 @@ from src.device import set_up
 from src.errors import RunFailed, UsageError, run
 from src.export.formats import FORMATS, runner, write
 from src.export.graph import graph_of
+from src.export.int8 import export_int8
 from src.export.manifest import SUFFIX, file_entry, write_manifest
 from src.export.merge_bn import merge_batch_norm
 from src.export.mindir_v1 import rewrite_file
@@ -63,6 +64,8 @@ def export(source: Source, options: argparse.Namespace, target: str) -> None:
             rewrite_file(path)
             print(f"{path}: rewritten as MindIR version 1 for MindSpore Lite 2.0")
         files.append(file_entry(path, file_format, graph, source.num_classes, parity))
+    if options.quantize:
+        export_int8(source, options, name.with_name(f"{name.name}_{options.quantize}.onnx"))
     manifest = name.with_name(name.name + SUFFIX)
     write_manifest(manifest, source, files, merged)
     print(f"{manifest}: names, shapes, preprocessing, classes, checksums")

@@ -10,6 +10,7 @@ from src.config import Config, parse_arguments
 from src.errors import UsageError
 from src.export.formats import FORMATS, MINDIR_FOR
 from src.export.parity import TOLERANCE
+from src.export.quantize import METHODS, PARTS
 from src.nearest import nearest
 
 
@@ -48,6 +49,13 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Config]:
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE, help=f"largest difference allowed ({TOLERANCE:g})"
     )
+    parser.add_argument("--quantize", choices=("int8",), help="write <name>_int8.onnx as well, batch norms merged")
+    parser.add_argument("--calibration_path", default="", help="images for it (the checkpoint's training images)")
+    parser.add_argument("--calibration_images", type=int, default=128, help="how many of them (128)")
+    parser.add_argument(
+        "--calibration_method", choices=METHODS, default="minmax", help="how ranges are chosen (minmax)"
+    )
+    parser.add_argument("--exclude", nargs="+", choices=PARTS, default=[], help="parts that stay float")
     options, others = parser.parse_known_args(_with_underscores(argv))
     config = parse_arguments(others, "export")
     options.file_format = [_format(word) for text in options.file_format for word in text.split(",")]
@@ -61,8 +69,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Config]:
     side = options.width or options.height
     if side:
         config = config.replace(image_size=side)
-    if options.check_images < 1 or not options.tolerance > 0:
-        raise UsageError("--check_images and --tolerance must be positive")
+    if options.check_images < 1 or options.calibration_images < 1 or not options.tolerance > 0:
+        raise UsageError("--check_images, --calibration_images and --tolerance must be positive")
     return options, config
 
 

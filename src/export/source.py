@@ -10,6 +10,7 @@ from mindspore import nn
 from src import build
 from src.checkpoint import load_checkpoint, read_meta, verify
 from src.config import Config
+from src.data.classes import find_split
 from src.errors import UsageError
 from src.models import create_model
 from src.preprocessing import Preprocessing
@@ -24,7 +25,7 @@ class Source:
         model, model_options, num_classes: arguments of ``create_model``.
         classes: names in the order of the logits (empty: an upstream file, which does not know them).
         preprocessing: of the images, at the size that is exported.
-        val_data_path: validation images the checkpoint was trained beside ("": not known).
+        val_data_path, train_data_path: images the checkpoint was validated and trained with ("": not known).
     """
 
     checkpoint: Path
@@ -34,6 +35,7 @@ class Source:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     val_data_path: str = ""
+    train_data_path: str = ""
 
     def network(self) -> nn.Cell:
         """The trained network, built anew at every call, in evaluation mode."""
@@ -79,6 +81,7 @@ def source_of(checkpoint: Path, config: Config) -> Source:
         tuple(names) if facts["classes"] else (),
         preprocessing,
         _validation_folder(config, facts),
+        _training_folder(facts),
     )
 
 
@@ -99,3 +102,11 @@ def _validation_folder(config: Config, facts: dict) -> str:
         if folder is not None:
             return str(folder)
     return ""
+
+
+def _training_folder(facts: dict) -> str:
+    remembered = facts.get("config", {}).get("data_path", "")
+    try:
+        return str(find_split(remembered, "train")) if remembered else ""
+    except UsageError:
+        return ""
