@@ -106,7 +106,7 @@ class Trainer:
         self._at = Position()
         self._saved_at: tuple[int, int] | None = None
         self._newest_loss = math.nan
-        self._overflows_in_a_row = 0
+        self._last_update = (-1, 0)  # number of the newest update seen, overflows before it
 
     # -- state ---------------------------------------------------------------------------------
 
@@ -155,6 +155,11 @@ class Trainer:
         """Optimizer updates done."""
         return int(self._state["global_step"].asnumpy().reshape(-1)[0])
 
+    @property
+    def overflows(self) -> int:
+        """Updates skipped because a gradient was not finite."""
+        return int(self._state["overflow_count"].asnumpy().reshape(-1)[0])
+
     def _save(self, *, is_best: bool = False) -> None:
         if self._world.rank == 0:
             at = self._at
@@ -197,7 +202,7 @@ class Trainer:
         except Interrupted as signal:
             self._save_if_new()
             self._log.line(
-                f"stopped by {signal} in epoch {self._at.epoch + 1} after step {self._at.step}; "
+                f"stopped by a signal ({signal}) in epoch {self._at.epoch + 1} after step {self._at.step}; "
                 f"go on with: python train.py --resume {self._run.path}"
             )
             raise
@@ -227,14 +232,14 @@ class Trainer:
         config, at, data = self._config, self._at, self._train_data
         steps = data.steps_per_epoch
         log_steps = config.log_steps or max(steps // 10, 1)
-        pending: list[tuple[Any, Any]] = []
+        pending: list[Tensor] = []
         start = time.perf_counter()
         timed_from, timed_steps = start, 0
         self._step.set_train(True)
         with self._log.progress(steps, at.step, f"epoch {at.epoch + 1}/{config.epochs}") as bar:
-            for loss, is_finite, _ in self._steps():
+            for loss, _, _ in self._steps():
                 at.step += 1
-                pending.append((loss, is_finite))
+                pending.append(loss)
                 if timed_steps == 0:  # the first step of a process compiles
                     self._absorb(pending)
                     timed_from = time.perf_counter()
@@ -277,20 +282,23 @@ class Trainer:
         for _ in range(left):
             yield sunk()
 
-    def _absorb(self, pending: list[tuple[Any, Any]]) -> None:
+    def _absorb(self, pending: list[Tensor]) -> None:
         """Reads the losses of finished steps from the device into the epoch's mean."""
-        for loss, is_finite in pending:
+        for loss in pending:
             value = self._newest_loss = float(loss.asnumpy())
-            is_skipped = not bool(is_finite.asnumpy())
-            self._overflows_in_a_row = self._overflows_in_a_row + 1 if is_skipped else 0
             if self._config.loss_scale_mode != "dynamic" and not math.isfinite(value):
                 self._fail(f"the loss is {value}")
-            if self._overflows_in_a_row >= MOST_OVERFLOWS_IN_A_ROW:
-                self._fail(f"the gradients were not finite {self._overflows_in_a_row} times in a row")
             if math.isfinite(value):
                 self._at.loss_sum += value
                 self._at.loss_count += 1
         pending.clear()
+        # An update between two overflows starts the count anew; batches that only accumulate are neither.
+        updates, overflows = self.updates, self.overflows
+        if updates != self._last_update[0]:
+            self._last_update = updates, overflows
+        in_a_row = overflows - self._last_update[1]
+        if in_a_row >= MOST_OVERFLOWS_IN_A_ROW:
+            self._fail(f"the gradients were not finite {in_a_row} times in a row")
 
     def _fail(self, what: str) -> NoReturn:
         last = self._checkpoints.pointed(LAST)
@@ -336,7 +344,7 @@ class Trainer:
 
     def _report(self, row: Mapping[str, Any], steps: int, is_best: bool) -> None:
         milliseconds = row["seconds"] * 1000
-        overflows = int(self._state["overflow_count"].asnumpy().reshape(-1)[0])
+        overflows = self.overflows
         self._log.line(f"epoch time: {milliseconds:.3f} ms, per step time: {milliseconds / max(steps, 1):.3f} ms")
         text = (
             f"epoch {row['epoch']}/{self._config.epochs}: loss {_shown(row['train_loss'])}, lr {row['lr']:.4g}, "

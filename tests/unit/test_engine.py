@@ -28,7 +28,7 @@ from src.step import state
 
 TIMINGS = ("images_per_second", "seconds")
 # Counters of a process, which begin anew when it is started again; nothing that is computed depends on them.
-NOT_STATE = {"_at", "_saved_at", "_newest_loss", "_overflows_in_a_row"}
+NOT_STATE = {"_at", "_saved_at", "_newest_loss", "_last_update"}
 
 
 class Runs:
