@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor, nn, ops
 
 from src.data.dataset import EvalData
 from src.errors import UsageError
@@ -90,8 +90,8 @@ class Recalibration:
             yield images
         finally:
             for (value, _), old in zip(values, before, strict=True):
-                value.set_data(Tensor(old))
-            network.path.set_data(Tensor(path))
+                ops.assign(value, Tensor(old))
+            network.set_path(path)
             for cell, flag in training:
                 cell.training = flag
 
@@ -106,15 +106,16 @@ class Recalibration:
             if count < batch.shape[0] and batches:
                 continue
             for value, _ in values:
-                # A fresh tensor each time: the parameter takes over its memory, and batch-norm writes there.
-                value.set_data(Tensor(np.zeros(value.shape, np.float32)))
+                # In place: a branch of a compiled graph goes on reading the memory it was compiled with,
+                # which set_data would leave behind.
+                ops.assign(value, Tensor(np.zeros(value.shape, np.float32)))
             self._forward(batch).asnumpy()
             for total, (value, share) in zip(sums, values, strict=True):
                 # From zero the framework's update leads to that share of the batch's statistic.
                 total += value.asnumpy().astype(np.float64) / share
             batches, images = batches + 1, images + count
         for (value, _), total in zip(values, sums, strict=True):
-            value.set_data(Tensor((total / batches).astype(np.float32)))
+            ops.assign(value, Tensor((total / batches).astype(np.float32)))
         return images
 
 

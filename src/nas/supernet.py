@@ -165,7 +165,7 @@ class Supernet(nn.Cell):
 
     def set_path(self, genes: np.ndarray) -> None:
         """Takes the path ``genes`` [2L] from the next forward on."""
-        self.path.set_data(Tensor(np.asarray(genes, np.int32)))
+        ops.assign(self.path, Tensor(np.asarray(genes, np.int32)))
 
 
 def build_subnet(

@@ -287,12 +287,13 @@ def test_update_rule(eager_mode, is_nesterov):
         np.testing.assert_allclose(parameter.asnumpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_recalibration_is_exact_and_leaves_no_trace(eager_mode):
+def test_recalibration_is_exact_and_leaves_no_trace(graph_mode):
     network = disturbed(Supernet(TINY, 10)).set_train(True)
     batches = [(images(8, seed), labels(8), 8) for seed in (5, 6)]
     filled_up = (images(8, 7), labels(8), 3)
     scores = PathAccuracy(network, [*batches, filled_up], [*batches, filled_up])
-    first, second = Domain.of(TINY).sample(np.random.default_rng(4), 2)
+    # Both go through one block: its statistics have to change between them in the compiled graph too.
+    first, second = np.array([0, 1, 2, 0, 1, 0]), np.array([0, 3, 2, 4, 2, 4])
     before = {name: value.asnumpy().copy() for name, value in network.parameters_and_names()}
     a, b, again = scores.hits(first), scores.hits(second), scores.hits(first)
     assert a == again
@@ -309,10 +310,14 @@ def test_recalibration_is_exact_and_leaves_no_trace(eager_mode):
         variance = np.mean([output.var((0, 2, 3), ddof=1) for output in outputs], axis=0)
         np.testing.assert_allclose(stem.norm.moving_mean.asnumpy(), mean, atol=1e-5)
         np.testing.assert_allclose(stem.norm.moving_variance.asnumpy(), variance, rtol=1e-4)
-    with scores.recalibration.of_path(second):
-        pass
-    with scores.recalibration.of_path(first):
-        np.testing.assert_array_equal(logits, network(batches[0][0]).asnumpy())
+    for genes in (second, first):
+        with scores.recalibration.of_path(genes):
+            compiled = network(batches[0][0]).asnumpy()
+            ms.set_context(mode=ms.PYNATIVE_MODE)
+            alone = stand_alone(network, TINY, from_genes(genes[None])[0])(batches[0][0]).asnumpy()
+            ms.set_context(mode=ms.GRAPH_MODE)
+        np.testing.assert_allclose(compiled, alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(logits, compiled)
 
 
 def test_held_out_images_are_a_fixed_share_of_every_class():
