@@ -55,7 +55,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Config]:
     parser.add_argument(
         "--calibration_method", choices=METHODS, default="minmax", help="how ranges are chosen (minmax)"
     )
-    parser.add_argument("--exclude", nargs="+", choices=PARTS, default=[], help="parts that stay float")
+    parser.add_argument(
+        "--exclude", nargs="*", choices=PARTS, default=["first", "last"], help="parts that stay float (first last)"
+    )
     options, others = parser.parse_known_args(_with_underscores(argv))
     config = parse_arguments(others, "export")
     options.file_format = [_format(word) for text in options.file_format for word in text.split(",")]
@@ -65,6 +67,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Config]:
         raise UsageError(
             "--preprocess with --mindir_for lite-2.0: Lite 2.0 cannot take uint8 images; leave --preprocess away, "
             "ascend310_infer normalises by the manifest"
+        )
+    if options.batch_size is None and options.mindir_for == "lite-2.0" and "MINDIR" in options.file_format:
+        raise UsageError(
+            "--batch_size dynamic with --mindir_for lite-2.0: Lite 2.0 crashes on the open batch of some networks "
+            "(measured: SPOS with squeeze-excite); give a number"
         )
     side = options.width or options.height
     if side:

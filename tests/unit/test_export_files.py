@@ -35,13 +35,13 @@ def exported(path: Path, folder: Path, photos: Path, *flags: str) -> dict:
 @pytest.mark.parametrize(
     ("model", "options", "flags"),
     [
-        ("shufflenetv1", {"size": "0.5x"}, ["--batch_size", "dynamic", "--mindir_for", "lite-2.0"]),
+        ("shufflenetv1", {"size": "0.5x"}, ["--batch_size", "dynamic"]),
         pytest.param(
             *("shufflenetv1", {"size": "0.5x", "pooling": "same"}, ["--batch_size", "4", "--mindir_for", "lite-2.0"]),
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            *("spos_oneshot_s_plus", {}, ["--batch_size", "dynamic", "--merge_bn", "--mindir_for", "lite-2.0"]),
+            *("spos_oneshot_s_plus", {}, ["--batch_size", "5", "--merge_bn", "--mindir_for", "lite-2.0"]),
             marks=pytest.mark.slow,
         ),
         ("tiny", {}, ["--batch_size", "dynamic", "--merge_bn", "--preprocess"]),
@@ -206,6 +206,7 @@ def test_images_for_the_check_are_spread_over_the_folder(photos, tmp_path):
         (["--width", "64", "--height", "32"], "square"),
         (["--mindir_for", "lite-1"], "invalid choice"),
         (["--preprocess", "--mindir_for", "lite-2.0"], "Lite 2.0 cannot take uint8"),
+        (["--batch_size", "dynamic", "--mindir_for", "lite-2.0"], "give a number"),
         (["--check_images", "0"], "must be positive"),
         (["--no_such_flag", "1"], "there is no flag"),
     ],
