@@ -13,7 +13,7 @@ import onnx.version_converter
 from src.export.graph import INPUT_NAME
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
-PARTS = ("first", "last", "depthwise")
+PARTS = ("first", "last")
 _OPSET = 13
 _MULTIPLIERS = ("Conv", "Gemm", "MatMul")
 
@@ -51,20 +51,13 @@ def quantize_int8(
 
 
 def nodes_of(model: onnx.ModelProto, parts: Sequence[str]) -> list[str]:
-    """Names of the nodes that make up ``parts``: the first and last that multiply, and depthwise convolutions."""
+    """Names of the nodes that make up ``parts``: the first and the last that multiply."""
     multipliers = [node for node in model.graph.node if node.op_type in _MULTIPLIERS]
     chosen = {
         "first": multipliers[:1],
         "last": multipliers[-1:],
-        "depthwise": [node for node in multipliers if _is_depthwise(node, model)],
     }
     return [node.name for part in parts for node in chosen[part]]
-
-
-def _is_depthwise(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
-    groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-    weight = next((tensor for tensor in model.graph.initializer if tensor.name == node.input[1]), None)
-    return groups > 1 and weight is not None and weight.dims[1] == 1
 
 
 def _reader(batches: Iterable[np.ndarray]):

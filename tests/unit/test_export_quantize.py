@@ -30,7 +30,6 @@ def test_parts_are_found_in_the_graph(float_file):
     multipliers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
     assert nodes_of(model, ["first"]) == [multipliers[0].name]
     assert nodes_of(model, ["last"]) == [multipliers[-1].name]
-    assert nodes_of(model, ["depthwise"]) == [multipliers[1].name]
     assert nodes_of(model, []) == []
 
 
