@@ -24,7 +24,8 @@ from src.errors import UsageError
 # 2^24 and are therefore exact in float32, in whatever order the ranks are added.
 DIGIT_BITS = 12
 FRACTION_BITS = 60
-DIGITS = 10
+DIGITS = 18
+LIMIT = 1 << (DIGIT_BITS * DIGITS)
 
 
 class World(NamedTuple):
@@ -122,16 +123,29 @@ def broadcast_parameters(parameters: Iterable[Parameter]) -> None:
 def all_reduce_sum(values: Sequence[float]) -> list[float]:
     """Sum of each value over all ranks: exact and independent of the number and order of the ranks.
 
-    Values are rounded to multiples of 2^-60 (also by a single rank, so that one process and many agree)
-    and must lie below 2^59 in magnitude, in sum too. ``int`` values give an ``int``. An infinite or
-    undefined value makes its sum so.
+    Values are rounded to multiples of 2^-60 (also by a single rank, so that one process and many agree).
+    ``int`` values give an ``int``. A value that is infinite or undefined makes its sum so, one of 2^156 or
+    more (a float32 ends at 2^128) makes it infinite.
     """
     payload = [digit for value in values for digit in _to_digits(value)]
-    if current_world().size > 1 and payload:
-        payload = ops.AllReduce()(Tensor(np.array(payload, np.float32))).asnumpy().tolist()
+    payload = _reduce(np.array(payload, np.float32)).tolist()
     width = DIGITS + 1
     sums = [_from_digits(payload[start : start + width]) for start in range(0, len(payload), width)]
     return [int(total) if isinstance(value, int) else float(total) for value, total in zip(values, sums, strict=True)]
+
+
+def all_reduce_counts(counts: np.ndarray) -> np.ndarray:
+    """Sum over all ranks of an array of whole numbers from 0 to 2^48 - 1, int64 of any shape; exact."""
+    places = DIGIT_BITS * np.arange(4).reshape(-1, *[1] * counts.ndim)
+    digits = (counts.astype(np.int64) >> places) & ((1 << DIGIT_BITS) - 1)
+    return (_reduce(digits.astype(np.float32)).astype(np.int64) << places).sum(0)
+
+
+def _reduce(values: np.ndarray) -> np.ndarray:
+    """The sum of a float32 array over all ranks."""
+    if current_world().size == 1 or not values.size:
+        return values
+    return ops.AllReduce()(Tensor(values)).asnumpy()
 
 
 def _to_digits(value: float) -> list[float]:
@@ -143,6 +157,8 @@ def _to_digits(value: float) -> list[float]:
     else:
         numerator, denominator = float(value).as_integer_ratio()
         fixed = (2 * (numerator << FRACTION_BITS) + denominator) // (2 * denominator)
+    if abs(fixed) >= LIMIT:
+        return [0.0] * DIGITS + [math.copysign(math.inf, value)]
     sign = -1 if fixed < 0 else 1
     base = 1 << DIGIT_BITS
     digits = [abs(fixed) >> (DIGIT_BITS * place) & (base - 1) for place in range(DIGITS)]

@@ -15,7 +15,7 @@ from mindspore import Tensor
 
 from src.data.classes import build_class_index, list_images
 from src.data.dataset import EvalData
-from src.distributed import all_reduce_sum, barrier, broadcast_parameters, current_world, initialise
+from src.distributed import all_reduce_counts, all_reduce_sum, barrier, broadcast_parameters, current_world, initialise
 from src.evaluation import Evaluator
 from src.loss import LabelSmoothedCrossEntropy
 from src.optim import create_optimizer
@@ -74,7 +74,11 @@ def main(images: str, results: str) -> None:
     network = train(world, loss)
     folder = Path(results)
     np.savez(folder / f"{world.rank}.npz", **{each.name: each.asnumpy() for each in network.get_parameters()})
-    figures = {"evaluation": evaluate(world, loss, Path(images)), "sum": all_reduce_sum([world.rank + 1, 0.1])}
+    figures = {
+        "evaluation": evaluate(world, loss, Path(images)),
+        "sum": all_reduce_sum([world.rank + 1, 0.1]),
+        "counts": all_reduce_counts(np.array([[world.rank + 1, 2**40 + 1]])).tolist(),
+    }
     barrier()
     (folder / f"{world.rank}.json").write_text(json.dumps(figures))
 

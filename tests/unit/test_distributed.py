@@ -4,9 +4,19 @@ import itertools
 import math
 import random
 
+import numpy as np
 import pytest
 
-from src.distributed import DIGITS, World, _from_digits, _to_digits, all_reduce_sum, initialise, world_from
+from src.distributed import (
+    DIGITS,
+    World,
+    _from_digits,
+    _to_digits,
+    all_reduce_counts,
+    all_reduce_sum,
+    initialise,
+    world_from,
+)
 from src.errors import UsageError
 
 
@@ -87,12 +97,26 @@ def test_large_counts_stay_whole():
     total = _from_digits([4096 * digit for digit in _to_digits(count)])
     assert total == 4096 * count and isinstance(total, int)
     assert max(_to_digits(-count)) == 0.0 and len(_to_digits(count)) == DIGITS + 1
-    assert max(4096 * digit for digit in _to_digits(2**59 - 1)) < 2**24
+    assert max(4096 * digit for digit in _to_digits(2**100 - 1)) < 2**24
 
 
 def test_small_losses_are_carried():
     loss = 2.0**-36 * 0.7109375
     assert _from_digits(_to_digits(loss)) == loss
+
+
+def test_losses_of_a_network_that_ran_away_are_carried():
+    loss = 3.4028234663852886e38 * 50_000
+    assert _from_digits([2 * digit for digit in _to_digits(loss)]) == 2 * loss
+    assert _from_digits(_to_digits(-(2.0**200))) == -math.inf
+
+
+def test_counts_of_many_ranks(monkeypatch):
+    counts = np.random.default_rng(0).integers(0, 2**48, (3, 4))
+    assert (all_reduce_counts(counts) == counts).all()
+    monkeypatch.setattr("src.distributed._reduce", lambda digits: digits * np.float32(4096))
+    total = all_reduce_counts(counts // 4096)
+    assert total.dtype == np.int64 and (total == counts // 4096 * 4096).all()
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
