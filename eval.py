@@ -17,7 +17,6 @@ from src.evaluation import Evaluator
 from src.log import Log
 from src.preprocessing import Preprocessing
 from src.run_folder import checkpoints_of
-from src.step import apply_precision
 
 
 def main(argv: list[str]) -> None:
@@ -69,7 +68,7 @@ def evaluate(
     images = build.eval_images(folder, classes, config, log)
     num_classes = facts.get("num_classes") or build.classes_in_head(config, classes)
     network = build.network_of(config, num_classes, world)
-    evaluator = Evaluator(apply_precision(network, config.amp_level), build.loss_of(config, num_classes))
+    evaluator = Evaluator(build.computing(network, config, log), build.loss_of(config, num_classes))
     data = build.eval_data_of(config, images, preprocessing, world)
     log.line(f"{config.model} on {describe_device(target)}: {len(images)} images of {folder}")
     log.line(f"preprocessing: {preprocessing}")

@@ -15,7 +15,7 @@ from src.evaluation import Evaluator
 from src.log import Log
 from src.models import get_entry
 from src.run_folder import RunFolder, checkpoint_of, open_run
-from src.step import apply_precision, precision_note
+from src.step import precision_note
 
 
 def main(argv: list[str]) -> None:
@@ -50,14 +50,14 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
     network = build.network_of(config, num_classes, world)
     if config.pretrained:
         load_checkpoint(config.pretrained, network, config.model)
-    precise = apply_precision(network, config.amp_level)
+    computing = build.computing(network, config, log)
     loss = build.loss_of(config, num_classes)
     rates = build.learning_rates_of(config, train_data.steps_per_epoch, world, log)
     trainer = Trainer(
         config=config,
         network=network,
-        step=build.step_of(config, precise, loss, rates, world),
-        evaluator=Evaluator(precise, loss),
+        step=build.step_of(config, computing, loss, rates, world),
+        evaluator=Evaluator(computing, loss),
         learning_rates=rates,
         train_data=train_data,
         eval_data=eval_data,

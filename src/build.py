@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from src.config import Config
+from src.cpu import use_operators
 from src.data.check import check_folder, default_cache, usable_images
 from src.data.classes import Images, build_class_index, check_same_classes, find_split, find_val, list_images
 from src.data.dataset import EvalData, TrainData
@@ -24,7 +25,7 @@ from src.models import create_model, get_entry
 from src.models.layers import seed_dropout
 from src.optim import create_optimizer
 from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, Preprocessing
-from src.step import TrainStep
+from src.step import TrainStep, apply_precision
 
 
 def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Preprocessing:
@@ -101,6 +102,21 @@ def network_of(config: Config, num_classes: int, world: World) -> nn.Cell:
     network = create_model(config.model, num_classes, **config.model_options)
     seed_dropout(network, config.seed, world.rank)
     return network
+
+
+def computing(network: nn.Cell, config: Config, log: Log) -> nn.Cell:
+    """``network`` as it computes: in its precision, and on the CPU with the operators chosen.
+
+    Raises:
+        UsageError: fused operators, which compute in float32, in another precision.
+    """
+    operators = config.cpu_operators
+    if config.amp_level != "O0":
+        if operators == "fused":
+            raise UsageError(f"--cpu_operators fused is float32; --amp_level {config.amp_level} needs standard")
+        operators = "standard"
+    log.line(f"CPU operators: {use_operators(network, operators, log.line)}")
+    return apply_precision(network, config.amp_level)
 
 
 def loss_of(config: Config, num_classes: int) -> LabelSmoothedCrossEntropy:

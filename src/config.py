@@ -53,6 +53,7 @@ CHOICES = {
     "loss_scale_mode": ("none", "fixed", "dynamic"),
     "device_target": ("auto", "CPU", "GPU", "Ascend"),
     "mode": ("graph", "pynative"),
+    "cpu_operators": ("auto", "fused", "rewritten", "standard"),
     "sink": ("auto", "on", "off"),
 }
 # Smallest and largest value a key can mean anything with.

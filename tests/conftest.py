@@ -8,6 +8,14 @@ import pytest
 from tests.images import class_folders
 
 
+@pytest.fixture(scope="session", autouse=True)
+def device() -> None:
+    """The framework takes its deterministic mode before the first operator of a process, or never."""
+    from src.device import set_up
+
+    set_up("CPU", 0, "pynative", True, 1)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The top folder of the repository."""

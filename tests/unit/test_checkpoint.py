@@ -357,9 +357,9 @@ def test_kills_at_random_moments_leave_whole_checkpoints(tmp_path, root):
             number = read_meta(newest)["number"]
             assert number >= progress
             progress = number
-            # The pointer is at most one save behind.
+            # The pointer names a whole file; a kill between file and pointer leaves it one save behind, two in a row two.
             last = folder.pointed(LAST)
-            assert (last is None and number == 1) or read_meta(last)["number"] in (number, number - 1)
+            assert last is None or read_meta(last)["number"] <= number
         parent.stdin.close()
         parent.wait(30)
     assert progress > 3
