@@ -10,10 +10,11 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from src.cpu.operators import CODES, Operators, constant
+from src.cpu.operators import CODES, Operators, constant, zeros
 from src.models import layers
 
 Value = tuple[Tensor, Tensor]
+assign = ops.Assign()
 
 
 def plain_rule() -> Tensor:
@@ -53,55 +54,43 @@ class FusedConvNormAct(layers.ConvNormAct):
             y, rule, _, mean, variance = self.train_op(
                 data, rule, weight, norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance, self.settings
             )
-            ops.assign(norm.moving_mean, ops.stop_gradient(mean))
-            ops.assign(norm.moving_variance, ops.stop_gradient(variance))
+            assign(norm.moving_mean, mean)
+            assign(norm.moving_variance, variance)
             return y, rule
         y = self.infer_op(
-            data, weight, norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance, self.settings, residual
+            data, rule, weight, norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance, self.settings, residual
         )
         return y, self.plain
 
 
 class FusedInvertedBottleneck(layers.InvertedBottleneck):
     def prepare(self, operators: Operators) -> None:
-        self.add = operators.add
-        self.no_activation, self.plain = constant(CODES[None]), plain_rule()
+        self.add, self.plain = operators.add, plain_rule()
 
     def construct(self, x: Value) -> Value:
         y = self.depthwise(self.expand(x))
         if not self.residual:
             return self.project(y)
-        if not self.training:
+        if not self.project.norm.training and x[1].shape == (1,):
             return self.project.normalised(y, x[0])
         y = self.project(y)
-        return self.add(x[0], x[1], y[0], y[1], self.no_activation), self.plain
+        return self.add(x[0], x[1], y[0], y[1]), self.plain
 
 
 class FusedJoin(nn.Cell):
-    """What Add and Concat share: in training the activation is left to the reader of the result."""
+    """What Add and Concat share: the activation is left to the reader of the result."""
 
     def prepare(self, operators: Operators) -> None:
         self.join = operators.add if isinstance(self, layers.Add) else operators.concat
-        self.code = code_of(self.act)
+        self.code, self.plain = code_of(self.act), plain_rule()
         self.is_linear = self.code == CODES[None]
-        self.no_activation, self.activation = constant(CODES[None]), constant(self.code)
-        self.plain = plain_rule()
 
     def construct(self, first: Value, second: Value) -> Value:
-        if not self.training:
-            return self.join(first[0], first[1], second[0], second[1], self.activation), self.plain
-        y = self.join(first[0], first[1], second[0], second[1], self.no_activation)
+        y = self.join(first[0], first[1], second[0], second[1])
         if self.is_linear:
             return y, self.plain
-        channels = y.shape[-1]
-        rule = ops.stack(
-            [
-                ops.ones((channels,), ms.float32),
-                ops.zeros((channels,), ms.float32),
-                ops.full((channels,), self.code, dtype=ms.float32),
-            ]
-        )
-        return y, rule
+        ones = ops.ones((y.shape[-1],), ms.float32)
+        return y, ops.stack([ones, zeros(ones), ones * self.code])
 
 
 class FusedAdd(FusedJoin, layers.Add):

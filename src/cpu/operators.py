@@ -14,6 +14,9 @@ from pathlib import Path
 
 from mindspore import Tensor, ops
 
+# The primitives themselves, not the functions around them, which double the time a graph takes to compile.
+zeros = ops.ZerosLike()
+
 # As in csrc/rule.h.
 CODES = {None: 1, "relu": 2, "relu6": 3, "hswish": 4}
 
@@ -45,25 +48,23 @@ class Operators:
             out = weight[0]
             return output_shape(kind, stride, x, weight), (3, out), (2, out), (out,), (out,)
 
+        grad, image_grad = self.convolution_grads(kind)
         if kind == "stem":
-            grad = self.custom("stem_grad", lambda x, r, w, g, *rest: (w, g, g), 3)
-            image_grad = self.custom("image_grad", lambda x, *rest: x, 1)
 
             def bprop(x, rule, weight, gamma, beta, mean, variance, settings, out, dout):
                 d = grad(x, rule, weight, gamma, out[0], out[2], dout[0], dout[1])
                 dx = image_grad(x, rule, weight, gamma, out[0], out[2], dout[0], dout[1])
                 return (
                     dx,
-                    ops.zeros_like(rule),
+                    zeros(rule),
                     d[0],
                     d[1],
                     d[2],
-                    ops.zeros_like(mean),
-                    ops.zeros_like(variance),
-                    ops.zeros_like(settings),
+                    zeros(mean),
+                    zeros(variance),
+                    zeros(settings),
                 )
         else:
-            grad = self.custom(f"{kind}_grad", lambda x, r, w, g, *rest: (x, r, w, g, g), 5)
 
             def bprop(x, rule, weight, gamma, beta, mean, variance, settings, out, dout):
                 d = grad(x, rule, weight, gamma, out[0], out[2], dout[0], dout[1])
@@ -73,33 +74,67 @@ class Operators:
                     d[2],
                     d[3],
                     d[4],
-                    ops.zeros_like(mean),
-                    ops.zeros_like(variance),
-                    ops.zeros_like(settings),
+                    zeros(mean),
+                    zeros(variance),
+                    zeros(settings),
                 )
 
         return told_apart(self.custom(f"{kind}_train", shapes, 5, bprop), stride)
 
     @functools.cache  # noqa: B019
     def infer(self, kind: str, stride: int) -> ops.Custom:
-        """Convolution, moving statistics, residual, activation: (x, weight, gamma, beta, moving mean, moving variance,
-        settings, residual or one element) to plain y. No gradient."""
-        op = self.custom(f"{kind}_infer", lambda x, weight, *rest: output_shape(kind, stride, x, weight), 1)
+        """Convolution, moving statistics, residual, activation; ``residual`` only without an activation.
+
+        (x, rule, weight, gamma, beta, moving mean, moving variance, settings, residual or one element) to plain y.
+        """
+        train, apply_grad = self.train(kind, stride), self.apply_grad
+        grad, image_grad = self.convolution_grads(kind)
+
+        def bprop(x, rule, weight, gamma, beta, mean, variance, settings, residual, out, dout):
+            # The raw output once more, read under the rule that the moving statistics make.
+            raw = train(x, rule, weight, gamma, beta, mean, variance, settings)
+            inverse = ops.rsqrt(variance + settings[0])
+            scale = gamma * inverse
+            moving_rule = ops.stack([scale, beta - mean * scale, zeros(scale) + settings[2]])
+            dy, d_moving_rule = apply_grad(raw[0], moving_rule, dout)
+            d = grad(x, rule, weight, gamma, raw[0], raw[2], dy, zeros(moving_rule))
+            if kind == "stem":
+                dx = image_grad(x, rule, weight, gamma, raw[0], raw[2], dy, zeros(moving_rule))
+                d_rule, dw = zeros(rule), d[0]
+            else:
+                dx, d_rule, dw = d[0], d[1], d[2]
+            d_residual = zeros(residual)
+            if residual.shape != (1,):
+                d_residual = dout
+            d_gamma = (d_moving_rule[0] - mean * d_moving_rule[1]) * inverse
+            d_statistics = zeros(mean), zeros(variance), zeros(settings)
+            return dx, d_rule, dw, d_gamma, d_moving_rule[1], *d_statistics, d_residual
+
+        op = self.custom(f"{kind}_infer", lambda x, r, weight, *rest: output_shape(kind, stride, x, weight), 1, bprop)
         return told_apart(op, stride)
+
+    def convolution_grads(self, kind: str) -> tuple[ops.Custom, ops.Custom | None]:
+        """The backward operator of ``kind``, and for the stem that of the image, which is apart."""
+        if kind == "stem":
+            return (
+                self.custom("stem_grad", lambda x, r, w, g, *rest: (w, g, g), 3),
+                self.custom("image_grad", lambda x, *rest: x, 1),
+            )
+        return self.custom(f"{kind}_grad", lambda x, r, w, g, *rest: (x, r, w, g, g), 5), None
 
     @functools.cached_property
     def add(self) -> ops.Custom:
-        """(a, rule, b, rule, [code]) to activation(a + b); code 1 where a gradient is wanted."""
+        """(a, rule, b, rule) to a + b."""
         apply_grad = self.apply_grad
 
-        def bprop(a, rule_a, b, rule_b, code, out, dout):
-            da, d_rule_a = dout, ops.zeros_like(rule_a)
+        def bprop(a, rule_a, b, rule_b, out, dout):
+            da, d_rule_a = dout, zeros(rule_a)
             if rule_a.shape != (1,):
                 da, d_rule_a = apply_grad(a, rule_a, dout)
-            db, d_rule_b = dout, ops.zeros_like(rule_b)
+            db, d_rule_b = dout, zeros(rule_b)
             if rule_b.shape != (1,):
                 db, d_rule_b = apply_grad(b, rule_b, dout)
-            return da, d_rule_a, db, d_rule_b, ops.zeros_like(code)
+            return da, d_rule_a, db, d_rule_b
 
         return self.custom("add", lambda a, *rest: a, 1, bprop)
 
@@ -109,12 +144,12 @@ class Operators:
 
     @functools.cached_property
     def concat(self) -> ops.Custom:
-        """(a, rule, b, rule, [code]) to activation([a, b]); code 1 where a gradient is wanted."""
+        """(a, rule, b, rule) to [a, b] along the channels."""
         grad = self.custom("concat_grad", lambda a, rule_a, b, rule_b, d: (a, rule_a, b, rule_b), 4)
 
-        def bprop(a, rule_a, b, rule_b, code, out, dout):
+        def bprop(a, rule_a, b, rule_b, out, dout):
             d = grad(a, rule_a, b, rule_b, dout)
-            return d[0], d[1], d[2], d[3], ops.zeros_like(code)
+            return d[0], d[1], d[2], d[3]
 
         return self.custom("concat", lambda a, ra, b, *rest: (a[0], a[1], a[2], a[3] + b[3]), 1, bprop)
 
@@ -125,7 +160,7 @@ class Operators:
 
         def bprop(x, rule, rows, out, dout):
             d = grad(x, rule, rows, dout)
-            return d[0], d[1], ops.zeros_like(rows)
+            return d[0], d[1], zeros(rows)
 
         return self.custom("shuffle", lambda x, *rest: x, 1, bprop)
 
@@ -173,7 +208,7 @@ class Operators:
 
         def bprop(x, rule, same, out, dout):
             d = grad(x, rule, same, out, dout)
-            return d[0], d[1], ops.zeros_like(same)
+            return d[0], d[1], zeros(same)
 
         return self.custom("max_pool", lambda x, *rest: halved(x), 1, bprop)
 
@@ -184,7 +219,7 @@ class Operators:
 
         def bprop(x, rule, same, out, dout):
             d = grad(x, rule, same, dout)
-            return d[0], d[1], ops.zeros_like(same)
+            return d[0], d[1], zeros(same)
 
         return self.custom("avg_pool", lambda x, *rest: halved(x), 1, bprop)
 

@@ -103,6 +103,33 @@ def test_equals_the_standard_cells(standard, mode, graph):
         np.testing.assert_allclose(own[name] / scale, exact / scale, rtol=0, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("frozen", ["all", "some"])
+def test_gradients_with_frozen_statistics(graph, frozen):
+    def gradients(mode):
+        net = small_net(mode)
+        rng = np.random.default_rng(5)
+        for name, cell in net.cells_and_names():
+            if isinstance(cell, nn.BatchNorm2d):
+                cell.moving_mean.set_data(Tensor(rng.normal(size=cell.num_features).astype(np.float32)))
+                cell.set_train(frozen == "some" and "unit1" not in name)
+        x, labels = images()
+        loss = nn.CrossEntropyLoss()
+
+        def forward(x):
+            return loss(net(x), labels)
+
+        gradient = ops.grad(forward, 0, net.trainable_params())
+        dx, others = (ms.jit(gradient) if graph else gradient)(x)
+        return [dx.asnumpy(), *[d.asnumpy() for d in others]]
+
+    standard, own = gradients("standard"), gradients("fused")
+    largest = max(np.abs(d).max() for d in standard[1:])
+    for i, (a, b) in enumerate(zip(own, standard, strict=True)):
+        scale = largest if i else np.abs(b).max()
+        np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=1e-4)
+
+
 def test_two_runs_are_equal_to_the_bit():
     first, second = (step(small_net("fused"), graph=False) for _ in range(2))
     for name in first:

@@ -273,8 +273,8 @@ struct DepthwiseNormalised {
   void close(Index) {}
 };
 
-inline void depthwise_infer(const DepthwiseShape& s, const float* x, const float* w, float* y, const NormInference& norm,
-                            Scratch& scratch) {
+inline void depthwise_infer(const DepthwiseShape& s, const float* x, const Rule& rule, const float* w, float* y,
+                            const NormInference& norm, Scratch& scratch) {
   const Index team = threads();
   const Chunks chunks(s.channels, s.kernel, s.line(), 1);
   const Index ring_floats = Ring::floats(s.kernel, s.line(), chunks.size);
@@ -284,7 +284,6 @@ inline void depthwise_infer(const DepthwiseShape& s, const float* x, const float
   float* scale = scratch.take<float>(chunks.count * chunks.size);
   float* shift = scratch.take<float>(chunks.count * chunks.size);
   for (Index c = 0; c < s.channels; ++c) norm.channel(c, scale + c, shift + c);
-  const Rule plain;
   const int code = static_cast<int>(norm.settings.code);
 #pragma omp parallel num_threads(team)
   {
@@ -297,7 +296,7 @@ inline void depthwise_infer(const DepthwiseShape& s, const float* x, const float
       pack_kernel(w, s.kernel, c, ring.pixel, kernel, false);
       with_kernel(s.kernel, s.stride, [&](auto k, auto stride) {
         const auto run = [&](auto swish) {
-          walk_rows(s, x, plain, c, lines, ring, kernel, [&](Index l, const Taps& taps) {
+          walk_rows(s, x, rule, c, lines, ring, kernel, [&](Index l, const Taps& taps) {
             DepthwiseNormalised<swish> out{y + l * s.out_width * s.channels + c.begin, s.channels, c.end - c.begin,
                                            scale + c.begin, shift + c.begin, Finish(code), {}, {}};
             convolve_row<k, stride, false>(taps, s.out_width, c.end - c.begin, ring.pixel, out);

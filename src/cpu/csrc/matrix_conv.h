@@ -14,11 +14,12 @@ struct PixelSource {
   Index channels, groups, pixels, k;
   Index grain = row_grain, tile_rows, padded;
 
-  PixelSource(const float* x, const Rule& rule, Index pixels, Index channels, Index groups, Index tile_bytes)
+  PixelSource(const float* x, const Rule& rule, Index pixels, Index channels, Index groups, Index tile_bytes,
+              Index most_rows)
       : x(x), rule(rule), channels(channels), groups(groups), pixels(pixels), k(channels / groups),
         padded(round_up(channels, lanes)) {
     const Index fitting = tile_bytes / (4 * padded) / row_grain * row_grain;
-    tile_rows = std::clamp<Index>(fitting, row_grain, 10 * row_grain);
+    tile_rows = std::clamp<Index>(fitting, 2 * row_grain, most_rows);
   }
   Index tile_floats() const { return rule.plain() ? 0 : tile_rows * padded; }
   Rows tile(Index row, Index rows, float* buffer) const {
@@ -288,13 +289,18 @@ void convolve_backward(const Source& source, const float* w, Index out, const fl
     }
 #pragma omp barrier
 #pragma omp for schedule(static)
-    for (Index o = 0; o < out; ++o) {
-      const float* from = partials + o / shape.n * k * shape.padded_n + o % shape.n;
-      for (Index i = 0; i < k; ++i) {
-        float total = 0;
-        for (Index t = 0; t < team; ++t) total += from[t * partial + i * shape.padded_n];
-        dw[o * k + i] = total;
-      }
+    for (Index block = 0; block < shape.groups * divide_up(shape.n, 16); ++block) {
+      // Sixteen outputs at a time: the sums lie [k][out], the weights [out][k].
+      const Index g = block / divide_up(shape.n, 16), first = block % divide_up(shape.n, 16) * 16;
+      const Index columns = std::min<Index>(16, shape.n - first);
+      const float* from = partials + g * k * shape.padded_n + first;
+      float* to = dw + (g * shape.n + first) * k;
+      for (Index i = 0; i < k; ++i, from += shape.padded_n)
+        for (Index o = 0; o < columns; ++o) {
+          float total = 0;
+          for (Index t = 0; t < team; ++t) total += from[t * partial + o];
+          to[o * k + i] = total;
+        }
     }
   }
   if (d_rule) merge_rule_sums(memory, team, padded_channels, channels, d_rule);

@@ -117,39 +117,26 @@ void read_window(const Input& x, const Pooling::Window& w, Index image, float* b
 
 }  // namespace
 
-// a, rule, b, rule, [code] -> activation(a + b).
+// a, rule, b, rule -> a + b.
 OPERATOR(add) {
   const Input a(args, 0), b(args, 2);
-  const int code = number(args, 4);
   for_each(a.pixels, 2 * a.padded(), [&](Index p, float* buffer) {
-    float *other = buffer + a.padded(), *out = args[5] + p * a.channels;
+    float *other = buffer + a.padded(), *out = args[4] + p * a.channels;
     a.read(p, buffer);
     b.read(p, other);
-    with_code(code, [&](auto constant) {
-      constexpr int CODE = constant;
-      for_channels(a.channels, [&](Index c, Index n) {
-        store_some(out + c, activate<CODE>(load(buffer + c) + load(other + c)), n);
-      });
-    });
+    for_channels(a.channels, [&](Index c, Index n) { store_some(out + c, load(buffer + c) + load(other + c), n); });
   });
 }
 
-// a, rule, b, rule, [code] -> activation([a, b]) along the channels.
+// a, rule, b, rule -> [a, b] along the channels.
 OPERATOR(concat) {
   const Input a(args, 0), b(args, 2);
-  const int code = number(args, 4);
-  const Index channels = a.channels + b.channels;
-  for_each(a.pixels, a.padded() + b.padded(), [&](Index p, float* buffer) {
-    float* out = args[5] + p * channels;
-    for (const Input* in : {&a, &b}) {
-      in->read(p, buffer);
-      with_code(code, [&](auto constant) {
-        constexpr int CODE = constant;
-        for_channels(in->channels,
-                     [&](Index c, Index n) { store_some(out + c, activate<CODE>(load(buffer + c)), n); });
-      });
-      out += in->channels;
-    }
+  for_each(a.pixels, std::max(a.padded(), b.padded()), [&](Index p, float* buffer) {
+    float* out = args[4] + p * (a.channels + b.channels);
+    a.read(p, buffer);
+    copy(buffer, out, a.channels);
+    b.read(p, buffer);
+    copy(buffer, out + a.channels, b.channels);
   });
 }
 
