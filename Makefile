@@ -46,7 +46,7 @@ test-all: $(VENV)/.ready
 lint: $(VENV)/.ready
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
-	@git ls-files -z '*.sh' .ci/run | xargs -0 --no-run-if-empty "$(BIN)/shellcheck"
+	@git ls-files -z '*.sh' '*.sbatch' .ci/run | xargs -0 --no-run-if-empty "$(BIN)/shellcheck"
 
 format: $(VENV)/.ready
 	@"$(BIN)/ruff" check --fix --quiet . || true

@@ -15,6 +15,7 @@ from src.distributed import World, current_world, initialise
 from src.errors import UsageError, run
 from src.evaluation import Evaluator
 from src.log import Log
+from src.modelarts import on_modelarts
 from src.preprocessing import Preprocessing
 from src.run_folder import checkpoints_of
 
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> None:
         verify(path)
     config, facts = with_facts_of(checkpoints[0], config)
     world = current_world()
-    target = set_up(config.device_target, config.device_id, config.mode, config.deterministic, config.seed)
+    target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
     initialise(world, config.is_distributed, target)
     with Log(is_quiet=not world.is_main) as log:
         evaluate(checkpoints, config, facts, log, world, target)
@@ -113,4 +114,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    run(main, sys.argv[1:])
+    run(on_modelarts(main, "eval"), sys.argv[1:])

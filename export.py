@@ -16,6 +16,7 @@ from src.export.mindir_v1 import rewrite_file
 from src.export.options import name_of, parse
 from src.export.parity import compare, logits_of_file, logits_of_network, some_images
 from src.export.source import Source, source_of
+from src.modelarts import on_modelarts
 from src.run_folder import checkpoints_of
 
 
@@ -72,4 +73,4 @@ def export(source: Source, options: argparse.Namespace, target: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main, sys.argv[1:])
+    run(on_modelarts(main, "export"), sys.argv[1:])

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     if not config.plot_samplers and not config.supernet:
         raise UsageError("which supernet? Give --supernet RUN, the run folder of train.py --train_supernet")
     world = current_world()
-    target = set_up(config.device_target, config.device_id, config.mode, config.deterministic, config.seed)
+    target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
     initialise(world, config.is_distributed, target)
     # A search always goes on where its journal ends.
     folder = open_run(config.replace(resume="auto") if config.run_dir else config, world.is_main)

@@ -13,6 +13,7 @@ from src.engine import Trainer
 from src.errors import UsageError, run
 from src.evaluation import Evaluator
 from src.log import Log
+from src.modelarts import on_modelarts
 from src.models import get_entry
 from src.run_folder import RunFolder, checkpoint_of, open_run
 from src.step import precision_note
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> None:
         raise UsageError("which network? Give --model NAME or --config_path RECIPE; python summary.py lists both")
     get_entry(config.model)
     world = current_world()
-    target = set_up(config.device_target, config.device_id, config.mode, config.deterministic, config.seed)
+    target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
     initialise(world, config.is_distributed, target)
     folder = open_run(config, world.is_main)
     with Log(folder.path if world.is_main else None, is_quiet=not world.is_main) as log:
@@ -103,4 +104,4 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
 
 
 if __name__ == "__main__":
-    run(main, sys.argv[1:])
+    run(on_modelarts(main, "train"), sys.argv[1:])

@@ -26,6 +26,7 @@ from src.models.layers import seed_dropout
 from src.optim import create_optimizer
 from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, Preprocessing
 from src.step import TrainStep, apply_precision
+from src.sync_batch_norm import synchronise_batch_norm
 
 
 def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Preprocessing:
@@ -101,6 +102,8 @@ def network_of(config: Config, num_classes: int, world: World) -> nn.Cell:
     """The network with fresh weights; each rank draws dropout masks of its own."""
     network = create_model(config.model, num_classes, **config.model_options)
     seed_dropout(network, config.seed, world.rank)
+    if config.sync_batch_norm and world.size > 1:
+        synchronise_batch_norm(network, world.size)
     return network
 
 

@@ -40,6 +40,10 @@ class World(NamedTuple):
     device_id: int = 0
     launcher: str = ""
 
+    def card(self, chosen: int) -> int:
+        """The card to compute on: the launcher's, or the ``chosen`` one of a process started by hand."""
+        return self.device_id if self.launcher else chosen
+
     @property
     def is_main(self) -> bool:
         """Whether this rank is the one that writes."""

@@ -195,7 +195,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM, after a checkpoint has been written.
         """
         try:
-            with StopRequest() as stop:
+            with StopRequest(is_heeded=self._world.is_main) as stop:
                 while not self._reason_to_end():
                     self._train_epoch(stop)
                 self._save_if_new()

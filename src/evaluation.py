@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from src.data.dataset import EvalData
-from src.distributed import all_reduce_sum
+from src.distributed import all_reduce_counts, all_reduce_sum
 from src.errors import RunFailed
 from src.loss import LabelSmoothedCrossEntropy
 
@@ -93,8 +93,7 @@ class Evaluator:
         if images != data.total_all_ranks:
             raise RunFailed(f"evaluated {images} of {data.total_all_ranks} images: the ranks' shares do not add up")
         if with_confusion:
-            sums = all_reduce_sum(confusion.ravel().tolist())
-            confusion = np.array(sums, np.int64).reshape(confusion.shape)
+            confusion = all_reduce_counts(confusion)
         return Evaluation(
             loss=loss_sum / images,
             top1=top1_hits / images,

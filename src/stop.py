@@ -18,9 +18,14 @@ class StopRequest:
 
     The handler does nothing but set a flag: saving a checkpoint inside a signal handler could run in the
     middle of anything, another save included.
+
+    Args:
+        is_heeded: False for the ranks beside the main one: were each to stop where the signal met it, some
+            would wait for the others in the next sum for ever. The main rank's end ends them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_heeded: bool = True) -> None:
+        self._is_heeded = is_heeded
         self._signum = 0
         self._previous: dict[int, object] = {}
 
@@ -42,9 +47,9 @@ class StopRequest:
     @property
     def is_set(self) -> bool:
         """Whether a signal came."""
-        return self._signum != 0
+        return self._is_heeded and self._signum != 0
 
     def raise_if_set(self) -> None:
         """Raises Interrupted with the signal's number if one came."""
-        if self._signum:
+        if self.is_set:
             raise Interrupted(self._signum)
