@@ -11,6 +11,7 @@ squeeze-excite, the convolution after pooling and the classifier N(0, 0.01); bia
 import functools
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Initializer, Normal, Zero
@@ -29,12 +30,26 @@ from src.models.layers import (
 )
 from src.preprocessing import Preprocessing
 
-STEM_CHANNELS, HEAD_CHANNELS = 16, 1024
-REPEATS = (4, 4, 8, 4)
-STAGE_CHANNELS = {"OneShot": (64, 160, 320, 640), "ShuffleNetV2+": (48, 128, 256, 512)}
-WIDTH_CHOICES = 10  # index 0 ... 9 stands for 0.2 ... 2.0 times half the block's channels
+STEM_CHANNELS = 16
 CHOICES = ("SNB-3", "SNB-5", "SNB-7", "SXB-3")
 KERNELS = (3, 5, 7, 3)
+
+
+class Layout(NamedTuple):
+    """Extent of a network: blocks and channels of its stages, width choices of a block, channels of the head."""
+
+    repeats: tuple[int, ...]
+    channels: tuple[int, ...]
+    widths: int = 10
+    head: int = 1024
+
+
+LAYOUTS = {
+    "OneShot": Layout((4, 4, 8, 4), (64, 160, 320, 640)),
+    "ShuffleNetV2+": Layout((4, 4, 8, 4), (48, 128, 256, 512)),
+    # Small enough to train, search and train again on the digits in minutes.
+    "digits": Layout((2, 2, 2), (32, 64, 128), widths=5, head=128),
+}
 
 ONESHOT_BLOCKS = (0, 0, 3, 1, 1, 1, 0, 0, 2, 0, 2, 1, 1, 0, 2, 0, 2, 1, 3, 2)
 ONESHOT_WIDTHS = (6, 5, 3, 5, 2, 6, 3, 4, 2, 5, 7, 5, 4, 6, 7, 4, 4, 5, 4, 3)
@@ -42,10 +57,10 @@ S_PLUS_BLOCKS = (0, 0, 0, 1, 0, 0, 1, 0, 3, 2, 0, 1, 2, 2, 1, 2, 0, 0, 2, 0)
 S_PLUS_WIDTHS = (8, 7, 6, 8, 5, 7, 3, 4, 2, 4, 2, 3, 4, 5, 6, 6, 3, 3, 4, 6)
 
 
-def mid_channels(channels: int, index: int) -> int:
-    """Inner width of a block with ``channels`` outputs: half of them times 0.2 (index + 1),
+def mid_channels(channels: int, index: int, widths: int = 10) -> int:
+    """Inner width of a block with ``channels`` outputs: half of them times 2 (index + 1) / ``widths``,
     truncated (the searched networks are not rounded to multiples of 8)."""
-    return channels // 2 * (index + 1) // 5
+    return channels // 2 * 2 * (index + 1) // widths
 
 
 class ShuffleBody(nn.Cell):
@@ -141,18 +156,18 @@ def round_up(channels: int) -> int:
     return -(-channels // 8) * 8
 
 
-def choices(option: str, values: str | Sequence[int], known: int) -> tuple[int, ...]:
-    """Twenty indices below ``known``, from a sequence or a list in one string, ``0,3,1,...``.
+def choices(option: str, values: str | Sequence[int], length: int, known: int) -> tuple[int, ...]:
+    """``length`` indices below ``known``, from a sequence or a list in one string, ``0,3,1,...``.
     Raises UsageError for anything else."""
     indices = values
     if isinstance(values, str):
         indices = [int(word) if word.strip().isdecimal() else None for word in values.split(",")]
     if (
         not isinstance(indices, Sequence)
-        or len(indices) != sum(REPEATS)
+        or len(indices) != length
         or not all(type(index) is int and 0 <= index < known for index in indices)
     ):
-        raise UsageError(f"{option} must be {sum(REPEATS)} whole numbers from 0 to {known - 1}, not {values!r}")
+        raise UsageError(f"{option} must be {length} whole numbers from 0 to {known - 1}, not {values!r}")
     return tuple(indices)
 
 
@@ -170,30 +185,31 @@ def spos(
 
     Args:
         block_choices: per block an index into CHOICES.
-        channel_choices: per block 0 ... 9, see :func:`mid_channels`.
+        channel_choices: per block 0 ... 9 (digits: 4), see :func:`mid_channels`.
         use_se: squeeze-excite in stages 3 and 4, hard-swish but in stage 1, dropout 0.2 instead of 0.1.
         last_conv_after_pooling: the last 1x1 convolution works on the pooled vector, with a bias and
             without batch-norm. Otherwise, with ``use_se``: the ShuffleNetV2+ tail.
-        layout: channels of the stages, a key of STAGE_CHANNELS.
+        layout: channels of the stages, a key of LAYOUTS.
         bn_momentum: share of the old moving statistic kept. 0.9 is the paper's (megvii); the MXNet
             re-implementation trains with 0.1.
         bn_variance: first value of the moving variance: 1 (megvii) or 0 (MXNet re-implementation).
     """
     use_se = one_of("use_se", use_se, (False, True))
     last_conv_after_pooling = one_of("last_conv_after_pooling", last_conv_after_pooling, (False, True))
-    stage_channels = STAGE_CHANNELS[one_of("layout", layout, STAGE_CHANNELS)]
+    extent = LAYOUTS[one_of("layout", layout, LAYOUTS)]
+    length = sum(extent.repeats)
     variance = one_of("bn_variance", bn_variance, (0.0, 1.0))
     norm = BatchNorm(momentum=share("bn_momentum", bn_momentum), beta=1e-4, variance=variance)
     path = zip(
-        choices("block_choices", block_choices, len(CHOICES)),
-        choices("channel_choices", channel_choices, WIDTH_CHOICES),
+        choices("block_choices", block_choices, length, len(CHOICES)),
+        choices("channel_choices", channel_choices, length, extent.widths),
         strict=True,
     )
     act = "hswish" if use_se else "relu"
 
     features = {"stem": ConvNormAct(3, STEM_CHANNELS, kernel=3, stride=2, norm=norm, act=act)}
     in_channels = STEM_CHANNELS
-    for stage, (channels, repeats) in enumerate(zip(stage_channels, REPEATS, strict=True), start=1):
+    for stage, (channels, repeats) in enumerate(zip(extent.channels, extent.repeats, strict=True), start=1):
         blocks = []
         for repeat in range(repeats):
             choice, width = next(path)
@@ -203,7 +219,7 @@ def spos(
                     channels,
                     stride=2 if repeat == 0 else 1,
                     choice=choice,
-                    mid=mid_channels(channels, width),
+                    mid=mid_channels(channels, width, extent.widths),
                     use_se=use_se and stage >= 3,
                     norm=norm,
                     act="relu" if stage == 1 else act,
@@ -214,15 +230,15 @@ def spos(
 
     hidden = {}
     if last_conv_after_pooling:
-        hidden["conv"] = ConvNormAct(in_channels, HEAD_CHANNELS, act=act)
+        hidden["conv"] = ConvNormAct(in_channels, extent.head, act=act)
     elif use_se:
-        wide = round_up(HEAD_CHANNELS * 3 // 4)
+        wide = round_up(extent.head * 3 // 4)
         features["head"] = ConvNormAct(in_channels, wide, norm=norm, act=act)
         hidden["se"] = SqueezeExcite(wide, round_up(wide // 4))
-        hidden["conv"] = ConvNormAct(wide, HEAD_CHANNELS, act=act)
+        hidden["conv"] = ConvNormAct(wide, extent.head, act=act)
     else:
-        features["head"] = ConvNormAct(in_channels, HEAD_CHANNELS, norm=norm, act=act)
-    net = Network(features, HEAD_CHANNELS, num_classes, hidden, dropout=0.2 if use_se else 0.1)
+        features["head"] = ConvNormAct(in_channels, extent.head, norm=norm, act=act)
+    net = Network(features, extent.head, num_classes, hidden, dropout=0.2 if use_se else 0.1)
     initialise(net, conv=first_weights, dense=Normal(0.01), bias=Zero())
     return net
 
