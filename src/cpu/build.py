@@ -25,6 +25,7 @@ FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
 )
+EXTRA_FLAGS = "NAS_CPU_FLAGS"  # environment variable: more compiler flags, as for a build with a sanitizer
 PROCESSORS = ("x86_64", "aarch64")
 BUILD_SECONDS = 300
 
@@ -38,6 +39,10 @@ def cache_folder() -> Path:
     if own := os.environ.get("NAS_CPU_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mobile-nas" / "cpu"
+
+
+def flags() -> list[str]:
+    return [*FLAGS, *os.environ.get(EXTRA_FLAGS, "").split()]
 
 
 def find_compiler() -> str:
@@ -75,7 +80,7 @@ def _key(compiler: str) -> str:
     """Of everything the built code depends on."""
     parts = [
         _output([compiler, "--version"]),
-        " ".join(FLAGS),
+        " ".join(flags()),
         # What -march=native stands for: the same cache may be seen by different machines.
         _output([compiler, "-march=native", "-E", "-dM", "-x", "c++", os.devnull]),
     ]
@@ -97,7 +102,7 @@ def _build(compiler: str, path: Path) -> None:
             built = Path(folder) / path.name
             sources = [str(file) for file in sorted(SOURCES.glob("*.cc"))]
             done = subprocess.run(
-                [compiler, *FLAGS, *sources, "-o", str(built)], capture_output=True, text=True, timeout=BUILD_SECONDS
+                [compiler, *flags(), *sources, "-o", str(built)], capture_output=True, text=True, timeout=BUILD_SECONDS
             )
             if done.returncode != 0:
                 first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])

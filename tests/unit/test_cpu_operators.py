@@ -1,11 +1,14 @@
 """Every C++ operator and its gradient against float64 NumPy, called through the C interface itself."""
 
 import ctypes
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from src.cpu.build import BuildError, library
+from src.cpu.build import EXTRA_FLAGS, BuildError, find_compiler, library
 from src.cpu.operators import CODES
 
 ACTS = ("plain", None, "relu", "relu6", "hswish")
@@ -421,3 +424,24 @@ class TestBetweenConvolutions:
         assert_close(call("avg_pool", [x, reads.array(), [same]], pooled), np.where(inside, windows, 0).sum(0) * share)
         gradient = input_gradient(np.where(inside, d * share, 0.0))
         self.check_gradient(call, "avg_pool_grad", [x, reads.array(), [same], d], x, reads, gradient)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "-DLANES=4",
+        "-DLANES=4 -DREGISTERS=32",
+        "-DLANES=16 -DREGISTERS=32 -Wno-psabi",
+        "-fsanitize=address -g",
+    ],
+)
+def test_other_machines_and_the_address_sanitizer(flags, tmp_path):
+    """All of the above again: with the vectors of SSE, NEON and AVX-512, and with every access checked."""
+    environment = {**os.environ, EXTRA_FLAGS: flags, "NAS_CPU_CACHE": str(tmp_path)}
+    if "address" in flags:
+        runtime = subprocess.run([find_compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True)
+        environment |= {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    command = [sys.executable, "-m", "pytest", "-x", __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

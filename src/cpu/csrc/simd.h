@@ -4,21 +4,24 @@
 #include <cstddef>
 #include <cstdint>
 
-#ifndef LANES  // floats in a vector; set on the command line only to test other widths
 #if defined(__AVX512F__)
-#define LANES 16
+#define NATIVE_LANES 16
 #elif defined(__AVX__)
-#define LANES 8
+#define NATIVE_LANES 8
 #else
-#define LANES 4
-#endif
+#define NATIVE_LANES 4
 #endif
 
-// Vector registers of the machine: what the micro-kernels may keep in flight.
+// Floats in a vector, and vector registers that the micro-kernels may fill; set elsewhere only to test other machines.
+#ifndef LANES
+#define LANES NATIVE_LANES
+#endif
+#ifndef REGISTERS
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define REGISTERS 32
 #else
 #define REGISTERS 16
+#endif
 #endif
 
 #define INLINE inline __attribute__((always_inline))
@@ -39,7 +42,9 @@ INLINE Vec splat(float x) { return x - Vec{}; }  // not 0 + x, which would turn 
 
 // Keeps a loaded vector in a register: compilers would rather load it again with every use, and run out of load ports.
 INLINE void keep(Vec& v) {
-#if defined(__x86_64__)
+#if LANES > NATIVE_LANES
+  (void)v;
+#elif defined(__x86_64__)
   asm("" : "+v"(v));
 #elif defined(__aarch64__)
   asm("" : "+w"(v));
