@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 
 from src import build
-from src.checkpoint import load_checkpoint, read_checkpoint
+from src.checkpoint import read_checkpoint
 from src.config import Config, parse_arguments
 from src.device import describe_device, set_up, uses_sink, versions
 from src.distributed import World, broadcast_parameters, current_world, initialise
 from src.engine import Trainer
 from src.errors import UsageError, run
-from src.evaluation import Evaluator
 from src.log import Log
 from src.modelarts import on_modelarts
 from src.models import get_entry
+from src.nas import training as supernet
 from src.run_folder import RunFolder, checkpoint_of, open_run
 from src.step import precision_note
 
@@ -44,21 +44,25 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
     eval_folder = build.eval_folder(config)
     validation = build.eval_images(eval_folder, classes, config, log) if eval_folder else []
     preprocessing = build.preprocessing_of(config)
+    if config.train_supernet:
+        train_files, held_out = supernet.split_held_out(train_files, config.search_holdout, config.seed)
+        log.line(f"{len(held_out)} training images are held out for the search")
     train_data = build.train_data_of(config, train_files, preprocessing, world)
     eval_data = build.eval_data_of(config, validation, preprocessing, world) if validation else None
 
     num_classes = build.classes_in_head(config, classes)
-    network = build.network_of(config, num_classes, world)
-    if config.pretrained:
-        load_checkpoint(config.pretrained, network, config.model)
-    computing = build.computing(network, config, log)
     loss = build.loss_of(config, num_classes)
     rates = build.learning_rates_of(config, train_data.steps_per_epoch, world, log)
+    if config.train_supernet:
+        parts = supernet.parts_of(config, loss, rates, train_data, preprocessing, world, log.line)
+    else:
+        parts = build.parts_of(config, loss, rates, world, log)
+    network, step, evaluator = parts
     trainer = Trainer(
         config=config,
         network=network,
-        step=build.step_of(config, computing, loss, rates, world),
-        evaluator=Evaluator(computing, loss),
+        step=step,
+        evaluator=evaluator,
         learning_rates=rates,
         train_data=train_data,
         eval_data=eval_data,
@@ -75,7 +79,7 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
         run=folder,
         log=log,
         world=world,
-        is_sinking=uses_sink(config.sink, target),
+        is_sinking=uses_sink(config.sink, target) and not config.train_supernet,
     )
     if resumed:
         trainer.restore(read_checkpoint(resumed))
@@ -99,7 +103,9 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
         folder.write_json("result.json", result)
     log.line(f"train success: {result['status']}; results, curves and checkpoints are in {folder.path}")
     log.record("result", **result)
-    if eval_folder:
+    if config.train_supernet:
+        log.line(f"next: python search.py --supernet {folder.path} --data_path {config.data_path}")
+    elif eval_folder:
         log.line(f"next: python eval.py --checkpoint_path {folder.path}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import nn
 
+from src.checkpoint import load_checkpoint
 from src.config import Config
 from src.cpu import use_operators
 from src.data.check import check_folder, default_cache, usable_images
@@ -18,6 +19,7 @@ from src.data.dataset import EvalData, TrainData
 from src.data.transforms import TrainTransforms
 from src.distributed import World
 from src.errors import UsageError
+from src.evaluation import Evaluator
 from src.log import Log
 from src.loss import LabelSmoothedCrossEntropy
 from src.lr_schedule import learning_rates, scaled_lr
@@ -105,6 +107,17 @@ def network_of(config: Config, num_classes: int, world: World) -> nn.Cell:
     if config.sync_batch_norm and world.size > 1:
         synchronise_batch_norm(network, world.size)
     return network
+
+
+def parts_of(
+    config: Config, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World, log: Log
+) -> tuple[nn.Cell, TrainStep, Evaluator]:
+    """The network with its first weights, and the training step and the evaluation around it."""
+    network = network_of(config, loss.num_classes, world)
+    if config.pretrained:
+        load_checkpoint(config.pretrained, network, config.model)
+    computes = computing(network, config, log)
+    return network, step_of(config, computes, loss, rates, world), Evaluator(computes, loss)
 
 
 def computing(network: nn.Cell, config: Config, log: Log) -> nn.Cell:

@@ -55,6 +55,12 @@ CHOICES = {
     "mode": ("graph", "pynative"),
     "cpu_operators": ("auto", "fused", "rewritten", "standard"),
     "sink": ("auto", "on", "off"),
+    "supernet_masking": ("exact", "upstream"),
+    "path_sampler": ("uniform", "random", "strolling", "binned", "fair", "sandwich"),
+    "search_method": ("genetic", "megvii", "random", "pareto"),
+    "search_scope": ("joint", "blocks", "channels", "blocks_then_channels", "channels_then_blocks"),
+    "search_target": ("accuracy", "balanced"),
+    "search_on": ("held_out", "validation"),
 }
 # Smallest and largest value a key can mean anything with.
 RANGES = {
@@ -94,9 +100,27 @@ RANGES = {
     "early_stop": (0, None),
     "log_steps": (0, None),
     "device_id": (0, None),
+    "channel_start_epoch": (-1, None),
+    "channel_fixed": (-1, None),
+    "calibration_images": (1, None),
+    "search_holdout": (0, 1),
+    "score_ratio": (0, None),
+    "search_population": (1, None),
+    "search_generations": (1, None),
+    "search_retain": (1, None),
+    "search_survive": (0, 1),
+    "search_mutation": (0, 1),
+    "search_top": (1, None),
 }
 # How many numbers a list holds, where that is fixed.
-LENGTHS = {"mean": (0, 3), "std": (0, 3), "crop_scale": (2,), "crop_ratio": (2,), "color_jitter": (4,)}
+LENGTHS = {
+    "mean": (0, 3),
+    "std": (0, 3),
+    "crop_scale": (2,),
+    "crop_ratio": (2,),
+    "color_jitter": (4,),
+    "flops_bins": (3,),
+}
 
 
 class _Loader(yaml.SafeLoader):

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.checkpoint import load_checkpoint
 from src.config import Config
+from src.cpu import use_operators
 from src.data.classes import Images
-from src.data.dataset import EvalData
+from src.data.dataset import EvalData, TrainData
 from src.distributed import World
 from src.errors import UsageError
 from src.evaluation import Evaluation, Evaluator
 from src.loss import LabelSmoothedCrossEntropy
+from src.models.layers import seed_dropout
 from src.nas.batch_norm import Recalibration, keep_in_memory
 from src.nas.constraints import read_bounds
 from src.nas.cost import cost_tables
@@ -28,6 +32,7 @@ from src.nas.sampler import ChannelSchedule, PathSampler, Stroll, make_sampler
 from src.nas.space import BLOCKS, Domain, Space, make_space
 from src.nas.supernet import Supernet
 from src.preprocessing import Preprocessing
+from src.step import apply_precision
 
 # The sampler's state as JSON text fills a parameter of this many bytes, so that a checkpoint holds it.
 STATE_BYTES = 16384
@@ -313,6 +318,42 @@ class SupernetEvaluator:
             images_per_second=float(np.mean([result.images_per_second for result in found])),
             confusion=None,
         )
+
+
+class Parts(NamedTuple):
+    """What a run of the supernet has of its own; everything else is as for any network."""
+
+    network: Supernet
+    step: SupernetStep
+    evaluator: SupernetEvaluator
+
+
+def parts_of(
+    config: Config,
+    loss: LabelSmoothedCrossEntropy,
+    rates: np.ndarray,
+    train_data: TrainData,
+    preprocessing: Preprocessing,
+    world: World,
+    say: Callable[[str], None],
+) -> Parts:
+    """The supernet of the configuration, its step and its evaluation.
+
+    Args:
+        train_data: without the images held out; some of it gives the batch-norm statistics of a path.
+        say: takes a line on every path that is evaluated.
+    """
+    network = supernet_of(config, loss.num_classes)
+    seed_dropout(network, config.seed, world.rank)
+    if config.pretrained:
+        load_checkpoint(config.pretrained, network)
+    # Measured: with four blocks at each position the rewritten operators take longer to compile and to run, and
+    # the fused ones know no masks.
+    use_operators(network, "standard")
+    computing = apply_precision(network, config.amp_level)
+    step = step_of(config, computing, network, loss, rates, train_data.steps_per_epoch, world)
+    evaluator = evaluator_of(config, Evaluator(computing, loss), network, train_data.files, preprocessing, say)
+    return Parts(network, step, evaluator)
 
 
 def step_of(

@@ -9,6 +9,16 @@ from src.config import RECIPE_FOLDER, RECIPE_NOTES, load_config, read_yaml, sche
 from src.lr_schedule import learning_rates
 
 CONFIGS = {path.stem: load_config(path) for path in sorted(RECIPE_FOLDER.glob("*.yaml"))}
+# Recipes named after a job, not after one network on one platform.
+JOBS = {
+    "quickstart": "make quickstart",
+    "spos_supernet": "train.py --train_supernet",
+    "spos_supernet_digits": "make spos-tutorial",
+    "spos_search": "search.py",
+    "spos_search_digits": "make spos-tutorial",
+}
+SUPERNETS = [recipe for recipe, config in CONFIGS.items() if config.train_supernet]
+NETWORKS = {recipe: config for recipe, config in CONFIGS.items() if config.model and recipe not in SUPERNETS}
 PLATFORM = re.compile(r"_(?:cpu|(?:ascend|gpu)_(?:1|4|8)p)(?:_published)?$")
 REFERENCE = {
     "params": int,
@@ -36,7 +46,7 @@ def test_a_recipe_holds_only_what_differs_from_the_defaults(recipe):
 
 
 def test_a_recipe_is_named_after_its_network_and_platform(recipe):
-    if recipe == "quickstart":  # named after the command that runs it
+    if recipe in JOBS:
         return
     config = CONFIGS[recipe]
     platform = PLATFORM.search(recipe)
@@ -51,24 +61,35 @@ def test_a_recipe_says_what_it_is_and_gives_its_reference_figures(recipe):
     notes = CONFIGS[recipe].notes
     assert isinstance(notes["description"], str)
     reference = notes["reference"]
-    assert {"params", "macs", "source"} <= set(reference) <= set(REFERENCE)
+    size = {"params", "macs"} if recipe in NETWORKS else {"params"} if recipe in SUPERNETS else set()
+    assert size | {"source"} <= set(reference) <= set(REFERENCE)
     assert [key for key, value in reference.items() if not isinstance(value, REFERENCE[key])] == []
     assert 0 < reference.get("top1", 0.5) < reference.get("top5", 1) <= 1
     assert 0 < reference.get("images", 50000) <= 50000
     assert all(isinstance(remark, str) for remark in reference.get("remarks", []))
 
 
-@pytest.mark.parametrize("model", sorted({config.model for config in CONFIGS.values()}))
+@pytest.mark.parametrize("model", sorted({config.model for config in NETWORKS.values()}))
 def test_reference_parameters_are_the_networks(model):
     from src.models import create_model
 
-    recipes = [config for config in CONFIGS.values() if config.model == model]
+    recipes = [config for config in NETWORKS.values() if config.model == model]
     options = {tuple(config.model_options.items()) for config in recipes}
     counts = {
         sum(parameter.size for parameter in create_model(model, **dict(chosen)).trainable_params())
         for chosen in options
     }
     assert {config.notes["reference"]["params"] for config in recipes} == counts
+
+
+@pytest.mark.parametrize("recipe", SUPERNETS)
+def test_reference_parameters_are_the_supernets(recipe):
+    from src.nas.cost import supernet_params
+    from src.nas.training import space_of
+
+    config = CONFIGS[recipe]
+    space = space_of(config.model_options, 10 if "digits" in recipe else 1000, config.image_size)
+    assert config.notes["reference"]["params"] == supernet_params(space)
 
 
 def test_every_network_has_recipes():
@@ -98,6 +119,7 @@ def rates(recipe: str, steps_per_epoch: int, **changes) -> np.ndarray:
 @pytest.mark.parametrize(
     ("recipe", "steps_per_epoch", "changes", "expected"),
     [
+        ("spos_supernet", 20018, {}, {0: 0.65 / (5 * 20018), 5 * 20018 - 1: 0.65, 1251125: 0.325}),
         (
             "spnasnet_ascend_8p",
             1251,
