@@ -22,7 +22,7 @@ def tiny(num_classes: int, channels: int = 8, dropout: float = 0.3) -> nn.Cell:
     """
     norm = BatchNorm()
     features = {
-        "stem": ConvNormAct(3, channels, kernel=3, stride=4, norm=norm, act="relu"),
+        "stem": ConvNormAct(3, channels, kernel=3, stride=2, norm=norm, act="relu"),
         "depthwise": ConvNormAct(channels, channels, kernel=3, stride=2, groups=channels, norm=norm, act="relu"),
     }
     return Network(features, channels, num_classes, dropout=dropout)

@@ -20,7 +20,7 @@ import train
 from src.checkpoint import LAST, Checkpoint, CheckpointFolder, list_checkpoints, read_checkpoint
 
 KILLS = 22
-PATIENCE = 150  # seconds for a start of the framework on a busy machine
+PATIENCE = 300  # seconds; a start of the framework takes long on a busy machine
 RUN = "--model tiny --batch_size 4 --lr 0.05 --workers 1 --check_data False --log_steps 1 --eval_batch_size 4"
 
 
@@ -118,9 +118,12 @@ def test_stopped_by_signals_and_resumed(root, photos, tiny_model, tmp_path):
 
 @pytest.mark.slow
 def test_killed_again_and_again_and_resumed(root, photos, tiny_model, tmp_path):
-    """One run, a checkpoint after each step, SIGKILL at random moments: its start, its steps, its writing."""
+    """One run, a checkpoint after each step, SIGKILL at random moments: its start, its steps, its writing.
+
+    It evaluates nothing: a kill in each start's first evaluation, which compiles, would leave it where it is.
+    """
     rng = random.Random(11)
-    words = [*RUN.split(), "--data_path", str(photos), "--epochs", "60", "--save_checkpoint_steps", "1"]
+    words = [*RUN.split(), "--data_path", str(photos / "alone"), "--epochs", "60", "--save_checkpoint_steps", "1"]
     run = tmp_path / "run"
     reached, in_writing = [], 0
     for kill in range(KILLS):
@@ -139,6 +142,7 @@ def test_killed_again_and_again_and_resumed(root, photos, tiny_model, tmp_path):
             position = newest(run).meta["position"]
             reached.append(position["epoch"] * 6 + position["step"])
     assert reached == sorted(reached)
+    assert len(set(reached)) > KILLS // 2
     assert reached[-1] < 360, "the run was over before the last kill"
     assert in_writing >= 2
     with Process(root, tmp_path, "--run_dir", str(run), "--resume", "auto") as process:
