@@ -6,19 +6,23 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.10 python3; do \
 	"$$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo "$$name" && break; done)
 DATA ?= data/digits
-RUN ?= runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
+# := asks for the time once, not at every use.
+NOW := $(shell date +%Y%m%d-%H%M%S)
+RUN ?= runs/quickstart-$(NOW)
+SPOS ?= runs/spos-$(NOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint format bench clean
+.PHONY: help quickstart spos-tutorial test test-all lint format bench clean
 
 help:
-	@echo "make quickstart   set up, train a network on the digits, evaluate it (about three minutes)"
-	@echo "make test         set up and run the tests (CPU only)"
-	@echo "make test-all     the same with the slow suites"
-	@echo "make lint         ruff and shellcheck"
-	@echo "make format       reformat the code"
-	@echo "make bench        measure speed; prints a table"
-	@echo "make clean        remove environment and caches (runs/ and data/ stay)"
+	@echo "make quickstart     set up, train a network on the digits, evaluate it (about three minutes)"
+	@echo "make spos-tutorial  SPOS on the digits: train a supernet, search it, train what was found"
+	@echo "make test           set up and run the tests (CPU only)"
+	@echo "make test-all       the same with the slow suites"
+	@echo "make lint           ruff and shellcheck"
+	@echo "make format         reformat the code"
+	@echo "make bench          measure speed; prints a table"
+	@echo "make clean          remove environment and caches (runs/ and data/ stay)"
 
 $(VENV)/.ready: requirements.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "error: Python 3.10, 3.11 or 3.12 is needed; none is on the PATH" >&2; exit 2; }
@@ -36,6 +40,15 @@ quickstart: $(VENV)/.ready
 	@echo "Next      $(BIN)/python summary.py                     all networks, their sizes, published accuracies"
 	@echo "          $(BIN)/python train.py --help                every key of a run"
 	@echo "          $(BIN)/python train.py --config_path spnasnet_cpu --data_path $(DATA)"
+
+spos-tutorial: $(VENV)/.ready
+	@"$(BIN)/python" -m src.data.sample "$(DATA)"
+	@"$(BIN)/python" train.py --config_path spos_supernet_digits --data_path "$(DATA)" --run_dir "$(SPOS)/supernet"
+	@"$(BIN)/python" search.py --config_path spos_search_digits --supernet "$(SPOS)/supernet" --data_path "$(DATA)" \
+		--run_dir "$(SPOS)/search"
+	@"$(BIN)/python" train.py --config_path "$(SPOS)/search/best.yaml" --data_path "$(DATA)" --run_dir "$(SPOS)/found"
+	@echo
+	@echo "Look at   $(SPOS)/search/index.html, candidates.csv and best.yaml; $(SPOS)/found/curves.png"
 
 test: $(VENV)/.ready
 	@"$(BIN)/python" -m pytest

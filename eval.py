@@ -47,6 +47,8 @@ def with_facts_of(path: Path, config: Config) -> tuple[Config, dict[str, Any]]:
         raise UsageError(f"{path} is a checkpoint of {facts['model']}, not of {config.model}")
     if config.num_classes not in (0, facts["num_classes"]):
         raise UsageError(f"{path} has {facts['num_classes']} classes, not {config.num_classes}")
+    if facts["config"].get("train_supernet"):
+        raise UsageError(f"{path} is of a supernet; its paths are scored by python search.py --supernet {path}")
     taken = ["label_smoothing", "label_smoothing_form"]
     if not (config.val_data_path or config.data_path):
         taken += ["val_data_path", "data_path"]
