@@ -3,6 +3,7 @@
 python summary.py                               every network: parameters, MACs, published accuracies
 python summary.py --model mnasnet --alpha 0.5   one network layer by layer, with totals
 python summary.py --model mnasnet --json        the same for programs
+python summary.py --model spos_oneshot_s_plus --micronet    the MicroNet challenge's table and scores
 python summary.py --markdown                    the table of networks in README.md
 
 Options of a network: --alpha 0.5, --model_options.alpha 0.5 or --model_options '{alpha: 0.5}'.
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from mindspore import nn
 
 from src import cost, model_table
 from src.errors import UsageError, run
 from src.models import create_model, get_entry, list_models
+from src.nas import micronet
 from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 
 
@@ -29,13 +32,17 @@ def main(argv: list[str]) -> None:
         print(model_table.markdown())
         return
     if not arguments.model:
-        if options or arguments.json:
+        if options or arguments.json or arguments.micronet:
             raise UsageError("say which network with --model; `python summary.py` lists them")
         for name in list_models():
             print_network(name, arguments.num_classes, arguments.image_size)
         return
     size = arguments.image_size or get_entry(arguments.model).preprocessing.image_size
-    counted = cost.count(create_model(arguments.model, arguments.num_classes, **options), size)
+    network = create_model(arguments.model, arguments.num_classes, **options)
+    if arguments.micronet:
+        print_micronet(network, size)
+        return
+    counted = cost.count(network, size)
     if not arguments.json:
         print_layers(counted)
         return
@@ -57,6 +64,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("--model", default="", help="name in the registry")
     parser.add_argument("--model_options", default="{}", help="the network's options as a YAML mapping")
     parser.add_argument("--num_classes", type=int, default=1000)
+    parser.add_argument("--micronet", action="store_true", help="the MicroNet challenge's table and scores")
     parser.add_argument("--image_size", type=int, default=0, help="side in pixels (0: the network's own)")
     parser.add_argument("--json", nargs="?", const="-", default="", metavar="FILE", help="JSON, to FILE if given")
     parser.add_argument("--markdown", action="store_true", help="the README's table of networks")
@@ -79,6 +87,14 @@ def value_of(flag: str, text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{flag} cannot be read from {text!r}") from error
+
+
+def print_micronet(network: nn.Cell, size: int) -> None:
+    """CSV in millions for one image, then a line for the score in each precision."""
+    operations = micronet.profile(network, size)
+    print(micronet.table_csv(operations), end="")
+    for precision in ("fp32", "fp16", "int8"):
+        print(f"# challenge score, {precision}: {micronet.challenge_score(operations, precision):.4f}")
 
 
 def print_network(name: str, num_classes: int, image_size: int) -> None:

@@ -32,6 +32,13 @@ def test_prints_the_layers_and_totals(capsys):
     assert lines[-1].endswith("314,479,592")
 
 
+def test_prints_the_table_and_scores_of_the_micronet_challenge(capsys):
+    lines = output(capsys, "--model", "spos_oneshot_s_plus", "--micronet").splitlines()
+    assert lines[-4] == "total,,,,,,3.652225,301.383552,288.32256,589.706112"
+    scores = [float(line.rpartition(" ")[2]) for line in lines[-3:]]
+    assert scores == pytest.approx([1.03, 0.640, 0.28], abs=0.005)  # published
+
+
 @pytest.mark.parametrize(
     "words",
     [("--alpha", "0.5"), ("--alpha=0.5",), ("--model_options.alpha", "0.5"), ("--model_options", "{alpha: 0.5}")],
