@@ -1,0 +1,45 @@
+"""A workload in MindSpore's graph mode: python -m bench.mindspore_engine MODE TASK MODEL BATCH SIZE."""
+
+from __future__ import annotations
+
+import sys
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from bench.serve import serve
+from src.cpu import use_operators
+from src.models import create_model
+
+
+def main(mode: str, task: str, model: str, batch: str, size: str) -> None:
+    ms.set_context(mode=ms.GRAPH_MODE)
+    net = create_model(model)
+    if (active := use_operators(net, mode, say=lambda line: print(line, file=sys.stderr))) != mode:
+        sys.exit(f"{mode} is not to be had here, only {active}")
+    net.set_train(task == "train")
+    shape = (int(batch), 3, int(size), int(size))
+    images = Tensor(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    labels = Tensor(np.arange(int(batch)) % 1000, ms.int32)
+    if task == "eval":
+        serve(lambda: net(images).asnumpy())
+        return
+    loss, optimizer = nn.CrossEntropyLoss(), nn.Momentum(net.trainable_params(), 1e-3, 0.9)
+
+    def forward(images, labels):
+        return loss(net(images), labels)
+
+    gradient = ops.value_and_grad(forward, None, optimizer.parameters)
+
+    @ms.jit
+    def step(images, labels):
+        value, gradients = gradient(images, labels)
+        optimizer(gradients)
+        return value
+
+    serve(lambda: step(images, labels).asnumpy())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
