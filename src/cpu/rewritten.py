@@ -71,7 +71,9 @@ def banded(x: Tensor, weight: Tensor, kernel: int, stride: int) -> Tensor:
     top = kernel // 2
     phase_rows = out_height + (kernel - 1) // stride
     bottom = max(phase_rows * stride - height - top, 0)
-    rows = ops.pad(x.transpose(1, 0, 2, 3), (0, 0, top, bottom))[:, :, : phase_rows * stride]
+    # ops.pad would do, but from a process's second step on its gradient is wrong in MindSpore 2.10's graph mode.
+    pad = ops.Pad(((0, 0), (0, 0), (top, bottom), (0, 0)))
+    rows = pad(x.transpose(1, 0, 2, 3))[:, :, : phase_rows * stride]
     phases = rows.reshape(channels, n, phase_rows, stride * width)
     y = 0.0
     for i in range(kernel):

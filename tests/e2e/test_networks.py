@@ -58,7 +58,7 @@ def result_of(run: Path, words: str = "") -> dict:
 def test_from_training_to_evaluation(name, photos, tmp_path):
     """Without compiling a graph, which takes ten times as long as the two steps."""
     run = tmp_path / "run"
-    start(name, photos, run, "--mode pynative --batch_size 4 --max_steps 2")
+    start(name, photos, run, "--mode pynative --batch_size 4 --lr 0.001 --max_steps 2")
     checkpoint = read_checkpoint(CheckpointFolder(run / "checkpoints").newest_valid()[0])
     assert checkpoint.meta["model"] == name
     assert checkpoint.state["global_step"] == 2
@@ -71,7 +71,12 @@ def test_from_training_to_evaluation(name, photos, tmp_path):
 def test_one_seed_one_run(photos, tmp_path, losses):
     """With dropout and augmentation; the networks' own turn comes with the slow tests."""
     for number, seed in enumerate((3, 3, 4)):
-        start("mnasnet", photos, tmp_path / str(number), f"--mode pynative --batch_size 4 --max_steps 2 --seed {seed}")
+        start(
+            "mnasnet",
+            photos,
+            tmp_path / str(number),
+            f"--mode pynative --batch_size 4 --lr 0.001 --max_steps 2 --seed {seed}",
+        )
     assert losses[:2] == losses[2:4]
     assert set(losses[4:]).isdisjoint(losses[:4])
 

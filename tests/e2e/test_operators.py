@@ -8,9 +8,6 @@ import pytest
 import train
 from src.engine import Trainer
 
-REWRITTEN_PAD = "from a process's second step on, the gradient of ops.pad is wrong in MindSpore 2.10's graph mode"
-
-
 @pytest.fixture(scope="module")
 def losses_with(photos, tiny_model, tmp_path_factory):
     """The losses of one epoch of six steps with the operators asked for."""
@@ -37,9 +34,7 @@ def losses_with(photos, tiny_model, tmp_path_factory):
     return losses
 
 
-@pytest.mark.parametrize(
-    "operators", ["fused", pytest.param("rewritten", marks=pytest.mark.xfail(strict=True, reason=REWRITTEN_PAD))]
-)
+@pytest.mark.parametrize("operators", ["fused", "rewritten"])
 def test_six_steps(losses_with, operators, capsys):
     expected, losses = losses_with("standard"), losses_with(operators)
     assert f"CPU operators: {operators}\n" in capsys.readouterr().out, "no stand-in"
