@@ -65,9 +65,15 @@ format: $(VENV)/.ready
 	@"$(BIN)/ruff" check --fix --quiet . || true
 	@"$(BIN)/ruff" format .
 
-bench: $(VENV)/.ready
+# PyTorch lives in an environment of its own: it is what the bench compares with, not a requirement.
+.venv-torch/.ready: Makefile
+	@"$(PYTHON)" -m venv --clear .venv-torch
+	@.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy
+	@touch "$@"
+
+bench: $(VENV)/.ready .venv-torch/.ready
 	@"$(BIN)/python" -m bench
 
 clean:
-	rm -rf "$(VENV)" .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" .venv-torch .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

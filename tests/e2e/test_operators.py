@@ -8,6 +8,7 @@ import pytest
 import train
 from src.engine import Trainer
 
+
 @pytest.fixture(scope="module")
 def losses_with(photos, tiny_model, tmp_path_factory):
     """The losses of one epoch of six steps with the operators asked for."""

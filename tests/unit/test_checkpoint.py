@@ -357,7 +357,7 @@ def test_kills_at_random_moments_leave_whole_checkpoints(tmp_path, root):
             number = read_meta(newest)["number"]
             assert number >= progress
             progress = number
-            # The pointer names a whole file; a kill between file and pointer leaves it one save behind, two in a row two.
+            # The pointer names a whole file; each kill between a file and its pointer leaves it one more behind.
             last = folder.pointed(LAST)
             assert last is None or read_meta(last)["number"] <= number
         parent.stdin.close()
