@@ -11,8 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from src.checkpoint import write_text
 from src.errors import UsageError, run
+from src.files import write_text
 from src.scoring import Score, read_labels, score
 
 

@@ -9,14 +9,11 @@ pointers ``last`` and ``best`` move after that. A kill at any moment leaves the 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from mindspore import nn
 
 from src.device import quiet_framework
 from src.errors import UsageError
+from src.files import replacing, write_text
 from src.upstream_weights import assign_weights, form_mismatch, translate
 
 SUFFIX = ".ckpt"
@@ -50,43 +48,6 @@ class Checkpoint:
     weights: dict[str, np.ndarray]
     state: dict[str, np.ndarray]
     meta: dict[str, Any]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces ``path`` by ``text`` so that a reader sees the old or the new content, also after a crash."""
-    with _replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of ``path`` which, once written, is flushed and takes its place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
-        for leftover in path.parent.glob(f"{temporary.stem}*"):  # the framework's own temporary file as well
-            leftover.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sha256(path: Path) -> str:
@@ -120,7 +81,7 @@ def write_checkpoint(
     entries = [{"name": name, "data": ms.Tensor(value)} for name, value in weights.items()]
     entries += [{"name": _STATE + name, "data": ms.Tensor(value)} for name, value in state.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         # The framework replaces an existing file by removing it first; here that is our own temporary one.
         with quiet_framework():
             ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)

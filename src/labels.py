@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.checkpoint import write_text
 from src.data.classes import build_class_index, check_same_classes, list_images
 from src.errors import UsageError, run
+from src.files import write_text
 
 
 def read_class_map(path: Path) -> dict[str, int]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from src.checkpoint import write_text
 from src.curves import draw_confusion
+from src.files import write_text
 from src.preprocessing import Preprocessing
 
 COLUMNS = ("model", "checkpoint", "loss", "top1", "top5", "images", "total", "images_per_second", "preprocessing")

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints, write_text
+from src.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints
 from src.config import Config
 from src.errors import UsageError
+from src.files import write_text
 
 METRICS = ("epoch", "step", "lr", "train_loss", "val_loss", "top1", "top5", "images_per_second", "seconds")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from src.errors import UsageError
+from src.files import flush
 
 
 class Journal:
@@ -42,7 +43,7 @@ class Journal:
         else:
             self._file.truncate(0)
             self._write({"search": header})
-            _sync_folder(path.parent)
+            flush(path.parent)  # a new file's name has to survive a power cut too
 
     def _read(self, header: Mapping) -> int:
         """Takes over the whole lines of the file; returns their length in bytes."""
@@ -94,12 +95,3 @@ def _difference(first: object, header: Mapping) -> str | None:
         return "it is no journal of a search"
     names = sorted(key for key in {*old, *header} if old.get(key) != header.get(key))
     return ", ".join(names) or None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a new file's name survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

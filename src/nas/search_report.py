@@ -16,9 +16,9 @@ matplotlib.use("Agg")  # a server has no screen
 
 from matplotlib import pyplot as plt
 
-from src.checkpoint import write_text
 from src.config import Config, load_config, schema
 from src.errors import UsageError
+from src.files import write_text
 from src.nas.constraints import Bound
 from src.nas.cost import Table, cost_tables
 from src.nas.evolution import pareto_front

@@ -28,9 +28,9 @@ from src.checkpoint import (
     read_meta,
     verify,
     write_checkpoint,
-    write_text,
 )
 from src.errors import UsageError
+from src.files import write_text
 
 KILLS = 20
 DAMAGES = 200
