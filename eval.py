@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src import build, report
-from src.checkpoint import load_checkpoint, read_meta, verify
+from src.checkpoint import facts_of, load_checkpoint, verify
 from src.config import Config, parse_arguments
 from src.data.classes import build_class_index
 from src.device import describe_device, set_up, versions
@@ -38,15 +38,9 @@ def with_facts_of(path: Path, config: Config) -> tuple[Config, dict[str, Any]]:
 
     An upstream file knows nothing of itself; then the command line or a recipe must name the network.
     """
-    facts = read_meta(path)
+    facts = facts_of(path, config.model, config.num_classes)
     if not facts:
-        if not config.model:
-            raise UsageError(f"{path} does not say which network it is; give --model NAME or --config_path RECIPE")
         return config, {}
-    if config.model not in ("", facts["model"]):
-        raise UsageError(f"{path} is a checkpoint of {facts['model']}, not of {config.model}")
-    if config.num_classes not in (0, facts["num_classes"]):
-        raise UsageError(f"{path} has {facts['num_classes']} classes, not {config.num_classes}")
     if facts["config"].get("train_supernet"):
         raise UsageError(f"{path} is of a supernet; its paths are scored by python search.py --supernet {path}")
     taken = ["label_smoothing", "label_smoothing_form"]

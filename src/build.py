@@ -35,7 +35,7 @@ def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Prepro
     """``own`` (the network's, if not given) evaluation preprocessing with what the configuration changes in it.
 
     Raises:
-        UsageError: an image size outside 32 to 299, or channels without three values.
+        UsageError: an image size outside 32 to 299, or a resize below it.
     """
     own = own or get_entry(config.model).preprocessing
     size = config.image_size or own.image_size
@@ -49,8 +49,6 @@ def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Prepro
             changes[key] = config[key]
     for key in ("mean", "std"):
         if config[key]:
-            if len(config[key]) != 3:
-                raise UsageError(f"{key} needs three values, one per channel, not {config[key]}")
             changes[key] = tuple(config[key])
     return dataclasses.replace(own.at_size(size), **changes)
 

@@ -141,6 +141,27 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, weights, state, meta)
 
 
+def facts_of(path: Path, model: str = "", num_classes: int = 0) -> dict[str, Any]:
+    """What a checkpoint says of itself; empty for an upstream file, for which the network must be named.
+
+    Args:
+        model, num_classes: the network and class count asked for ("" and 0: whatever the checkpoint holds).
+
+    Raises:
+        UsageError: damaged; of another network or class count; it does not say which network it is, nor does ``model``.
+    """
+    facts = read_meta(path)
+    if not facts:
+        if not model:
+            raise UsageError(f"{path} does not say which network it is; give --model NAME or --config_path RECIPE")
+        return {}
+    if model not in ("", facts["model"]):
+        raise UsageError(f"{path} is a checkpoint of {facts['model']}, not of {model}")
+    if num_classes not in (0, facts["num_classes"]):
+        raise UsageError(f"{path} has {facts['num_classes']} classes, not {num_classes}")
+    return facts
+
+
 def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> dict[str, Any]:
     """Loads the weights of a checkpoint into ``network``: all of them, or none.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mindspore import nn
 
 from src import build
-from src.checkpoint import load_checkpoint, read_meta, verify
+from src.checkpoint import facts_of, load_checkpoint
 from src.config import Config
 from src.data.classes import find_split
 from src.errors import UsageError
@@ -51,23 +51,12 @@ def source_of(checkpoint: Path, config: Config) -> Source:
     Raises:
         UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``.
     """
-    verify(checkpoint)
-    facts = read_meta(checkpoint)
-    if not facts:
-        if not config.model:
-            raise UsageError(
-                f"{checkpoint} does not say which network it is; give --model NAME or --config_path RECIPE"
-            )
-        facts = {
-            "model": config.model,
-            "model_options": config.model_options,
-            "num_classes": config.num_classes or 1000,
-            "classes": [],
-        }
-    if config.model not in ("", facts["model"]):
-        raise UsageError(f"{checkpoint} is a checkpoint of {facts['model']}, not of {config.model}")
-    if config.num_classes not in (0, facts["num_classes"]):
-        raise UsageError(f"{checkpoint} has {facts['num_classes']} classes, not {config.num_classes}")
+    facts = facts_of(checkpoint, config.model, config.num_classes) or {
+        "model": config.model,
+        "model_options": config.model_options,
+        "num_classes": config.num_classes or 1000,
+        "classes": [],
+    }
     config = config.replace(model=facts["model"], model_options=facts["model_options"])
     own = facts.get("preprocessing")
     preprocessing = build.preprocessing_of(config, Preprocessing.from_dict(own) if own else None)
