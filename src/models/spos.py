@@ -1,6 +1,6 @@
 """Single Path One-Shot NAS (arXiv 1904.00420): the networks it found, and the blocks it chose from.
 
-Twenty blocks in four stages, each one of four kinds (CHOICES) with a searched inner width. Three
+Twenty blocks in four stages, each one of four kinds (BLOCKS) with a searched inner width. Three
 networks of the MXNet re-implementation (CanyonWind/Single-Path-One-Shot-NAS-MXNet) are registered;
 any other path is one of them with other ``block_choices`` and ``channel_choices``.
 
@@ -11,7 +11,6 @@ squeeze-excite, the convolution after pooling and the classifier N(0, 0.01); bia
 import functools
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Initializer, Normal, Zero
@@ -29,38 +28,20 @@ from src.models.layers import (
     initialise,
 )
 from src.preprocessing import Preprocessing
-
-STEM_CHANNELS = 16
-CHOICES = ("SNB-3", "SNB-5", "SNB-7", "SXB-3")
-KERNELS = (3, 5, 7, 3)
-
-
-class Layout(NamedTuple):
-    """Extent of a network: blocks and channels of its stages, width choices of a block, channels of the head."""
-
-    repeats: tuple[int, ...]
-    channels: tuple[int, ...]
-    widths: int = 10
-    head: int = 1024
-
-
-LAYOUTS = {
-    "OneShot": Layout((4, 4, 8, 4), (64, 160, 320, 640)),
-    "ShuffleNetV2+": Layout((4, 4, 8, 4), (48, 128, 256, 512)),
-    # Small enough to train, search and train again on the digits in minutes.
-    "digits": Layout((2, 2, 2), (32, 64, 128), widths=5, head=128),
-}
-
-ONESHOT_BLOCKS = (0, 0, 3, 1, 1, 1, 0, 0, 2, 0, 2, 1, 1, 0, 2, 0, 2, 1, 3, 2)
-ONESHOT_WIDTHS = (6, 5, 3, 5, 2, 6, 3, 4, 2, 5, 7, 5, 4, 6, 7, 4, 4, 5, 4, 3)
-S_PLUS_BLOCKS = (0, 0, 0, 1, 0, 0, 1, 0, 3, 2, 0, 1, 2, 2, 1, 2, 0, 0, 2, 0)
-S_PLUS_WIDTHS = (8, 7, 6, 8, 5, 7, 3, 4, 2, 4, 2, 3, 4, 5, 6, 6, 3, 3, 4, 6)
-
-
-def mid_channels(channels: int, index: int, widths: int = 10) -> int:
-    """Inner width of a block with ``channels`` outputs: half of them times 2 (index + 1) / ``widths``,
-    truncated (the searched networks are not rounded to multiples of 8)."""
-    return channels // 2 * 2 * (index + 1) // widths
+from src.spos_choices import (
+    BLOCKS,
+    FIRST_SE_STAGE,
+    KERNELS,
+    LAYOUTS,
+    ONESHOT_BLOCKS,
+    ONESHOT_CHANNELS,
+    S_PLUS_BLOCKS,
+    S_PLUS_CHANNELS,
+    STEM_CHANNELS,
+    XCEPTION,
+    ceil8,
+    mid_channels,
+)
 
 
 class ShuffleBody(nn.Cell):
@@ -100,7 +81,7 @@ class ChoiceBlock(nn.Cell):
     Stride 2: projection and body both take the whole input. Output: [passed or projected, body].
 
     Args:
-        choice: index into CHOICES.
+        choice: index into BLOCKS.
         mid: inner width of the body.
         use_se: squeeze-excite as the body's last operation.
     """
@@ -132,11 +113,11 @@ class ChoiceBlock(nn.Cell):
             )
             self.divide = Both()
         out = channels - entering
-        if CHOICES[choice] == "SXB-3":
+        if choice == XCEPTION:
             self.body = XceptionBody(entering, mid, out, stride, norm, act)
         else:
             self.body = ShuffleBody(entering, mid, out, kernel, stride, norm, act)
-        self.se = SqueezeExcite(out, round_up(out // 4)) if use_se else nn.Identity()
+        self.se = SqueezeExcite(out, ceil8(out // 4)) if use_se else nn.Identity()
         self.join = Concat()
 
     def construct(self, x: Tensor) -> Tensor:
@@ -149,11 +130,6 @@ class Both(nn.Cell):
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
-
-
-def round_up(channels: int) -> int:
-    """The next multiple of 8."""
-    return -(-channels // 8) * 8
 
 
 def choices(option: str, values: str | Sequence[int], length: int, known: int) -> tuple[int, ...]:
@@ -174,7 +150,7 @@ def choices(option: str, values: str | Sequence[int], length: int, known: int) -
 def spos(
     num_classes: int,
     block_choices: str | Sequence[int] = ONESHOT_BLOCKS,
-    channel_choices: str | Sequence[int] = ONESHOT_WIDTHS,
+    channel_choices: str | Sequence[int] = ONESHOT_CHANNELS,
     use_se: bool = False,
     last_conv_after_pooling: bool = False,
     layout: str = "OneShot",
@@ -184,8 +160,8 @@ def spos(
     """Builds the network of a path for ``num_classes`` classes.
 
     Args:
-        block_choices: per block an index into CHOICES.
-        channel_choices: per block 0 ... 9 (digits: 4), see :func:`mid_channels`.
+        block_choices: per block an index into BLOCKS.
+        channel_choices: per block 0 ... 9 (digits: 4), the share of half the outputs that the block is wide inside.
         use_se: squeeze-excite in stages 3 and 4, hard-swish but in stage 1, dropout 0.2 instead of 0.1.
         last_conv_after_pooling: the last 1x1 convolution works on the pooled vector, with a bias and
             without batch-norm. Otherwise, with ``use_se``: the ShuffleNetV2+ tail.
@@ -201,15 +177,15 @@ def spos(
     variance = one_of("bn_variance", bn_variance, (0.0, 1.0))
     norm = BatchNorm(momentum=share("bn_momentum", bn_momentum), beta=1e-4, variance=variance)
     path = zip(
-        choices("block_choices", block_choices, length, len(CHOICES)),
-        choices("channel_choices", channel_choices, length, extent.widths),
+        choices("block_choices", block_choices, length, len(BLOCKS)),
+        choices("channel_choices", channel_choices, length, len(extent.scales)),
         strict=True,
     )
     act = "hswish" if use_se else "relu"
 
     features = {"stem": ConvNormAct(3, STEM_CHANNELS, kernel=3, stride=2, norm=norm, act=act)}
     in_channels = STEM_CHANNELS
-    for stage, (channels, repeats) in enumerate(zip(extent.channels, extent.repeats, strict=True), start=1):
+    for stage, (channels, repeats) in enumerate(zip(extent.channels, extent.repeats, strict=True)):
         blocks = []
         for repeat in range(repeats):
             choice, width = next(path)
@@ -219,22 +195,22 @@ def spos(
                     channels,
                     stride=2 if repeat == 0 else 1,
                     choice=choice,
-                    mid=mid_channels(channels, width, extent.widths),
-                    use_se=use_se and stage >= 3,
+                    mid=mid_channels(channels, extent.scales[width]),
+                    use_se=use_se and stage >= FIRST_SE_STAGE,
                     norm=norm,
-                    act="relu" if stage == 1 else act,
+                    act="relu" if stage == 0 else act,
                 )
             )
             in_channels = channels
-        features[f"stage{stage}"] = nn.SequentialCell(blocks)
+        features[f"stage{stage + 1}"] = nn.SequentialCell(blocks)
 
     hidden = {}
     if last_conv_after_pooling:
         hidden["conv"] = ConvNormAct(in_channels, extent.head, act=act)
     elif use_se:
-        wide = round_up(extent.head * 3 // 4)
+        wide = ceil8(extent.head * 3 // 4)
         features["head"] = ConvNormAct(in_channels, wide, norm=norm, act=act)
-        hidden["se"] = SqueezeExcite(wide, round_up(wide // 4))
+        hidden["se"] = SqueezeExcite(wide, ceil8(wide // 4))
         hidden["conv"] = ConvNormAct(wide, extent.head, act=act)
     else:
         features["head"] = ConvNormAct(in_channels, extent.head, norm=norm, act=act)
@@ -285,7 +261,7 @@ register(
         build=functools.partial(
             spos,
             block_choices=S_PLUS_BLOCKS,
-            channel_choices=S_PLUS_WIDTHS,
+            channel_choices=S_PLUS_CHANNELS,
             use_se=True,
             last_conv_after_pooling=True,
         ),

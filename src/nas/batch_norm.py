@@ -16,8 +16,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from src.data.dataset import EvalData
 from src.errors import UsageError
 from src.nas.optim import slots
-from src.nas.space import BLOCKS
 from src.nas.supernet import Supernet
+from src.spos_choices import BLOCKS
 
 # Decoded images are kept in memory up to this size; larger sets are decoded for every path.
 MAX_CACHED_BYTES = 1 << 30

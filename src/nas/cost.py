@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from src.nas.space import BLOCK_KERNELS, BLOCKS, XCEPTION, Domain, Position, Space, ceil8
+from src.nas.space import Domain, Position, Space
+from src.spos_choices import BLOCKS, KERNELS, XCEPTION, ceil8
 
 MILLION = 1e6
 ROWS_AT_ONCE = 1 << 14
@@ -90,7 +91,7 @@ def _conv(in_channels: int, out_channels: int, kernel: int = 1, groups: int = 1)
 
 def block_params(position: Position, block: int, mid: int) -> int:
     """Trainable parameters of a choice block with main-branch width ``mid`` (batch-norm: two a channel)."""
-    k, c, o, i = BLOCK_KERNELS[block], position.main_in, position.main_out, position.in_channels
+    k, c, o, i = KERNELS[block], position.main_in, position.main_out, position.in_channels
     if block == XCEPTION:
         params = 9 * c + 2 * c + c * mid + 2 * mid + 9 * mid + 2 * mid + mid * mid + 2 * mid
         params += 9 * mid + 2 * mid + mid * o + 2 * o
@@ -105,7 +106,7 @@ def block_params(position: Position, block: int, mid: int) -> int:
 
 def block_macs(position: Position, block: int, mid: int) -> int:
     """Multiply-accumulates of a choice block on one image."""
-    k, c, o, i = BLOCK_KERNELS[block], position.main_in, position.main_out, position.in_channels
+    k, c, o, i = KERNELS[block], position.main_in, position.main_out, position.in_channels
     inside, outside = position.in_size**2, position.out_size**2
     if block == XCEPTION:
         macs = outside * (9 * c + c * mid + 9 * mid + mid * mid + 9 * mid + mid * o)

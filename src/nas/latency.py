@@ -18,8 +18,9 @@ from mindspore import Tensor, nn
 from src.device import describe_device, set_up, versions
 from src.errors import UsageError, run
 from src.nas.cost import Table
-from src.nas.space import BLOCKS, Domain, Space, from_genes, make_space
+from src.nas.space import Domain, Space, from_genes, make_space
 from src.nas.supernet import build_block, build_subnet
+from src.spos_choices import BLOCKS
 
 MILLISECONDS = 1000.0
 

@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from src.nas.space import BLOCKS
 from src.optim import decays
+from src.spos_choices import BLOCKS
 
 
 class PathSGD(nn.Cell):

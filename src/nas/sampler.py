@@ -16,8 +16,9 @@ import numpy as np
 from src.errors import UsageError
 from src.nas.constraints import DRAWS_AT_ONCE, Bound, Constraints
 from src.nas.cost import Table, cost_tables
-from src.nas.space import BLOCKS, Domain, Space, different_pairs
+from src.nas.space import Domain, Space, different_pairs
 from src.nearest import nearest
+from src.spos_choices import BLOCKS
 
 # Epochs after the start of channel choice at which one more (smaller) scale joins the draw.
 _WARM_UP_STEPS = {

@@ -24,7 +24,8 @@ from src.nas.cost import Table, cost_tables
 from src.nas.evolution import pareto_front
 from src.nas.sampler import METHODS, ChannelSchedule, make_sampler
 from src.nas.searching import Candidate
-from src.nas.space import BLOCKS, Space, to_genes
+from src.nas.space import Space, to_genes
+from src.spos_choices import BLOCKS
 
 COSTS = ("flops", "macs", "params", "score", "latency")
 # Keys of a supernet's run that a network trained from scratch does not take over.

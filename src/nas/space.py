@@ -15,12 +15,19 @@ import numpy as np
 
 from src.errors import UsageError
 from src.nearest import nearest
-
-BLOCKS = ("SNB-3", "SNB-5", "SNB-7", "SXB-3")  # ShuffleNetV2 units by depthwise kernel, and the Xception-like unit
-BLOCK_KERNELS = (3, 5, 7, 3)
-XCEPTION = 3  # block id of SXB-3
-CHANNEL_SCALES = tuple(round(0.2 * step, 1) for step in range(1, 11))
-FIRST_SE_STAGE = 2  # squeeze-excite sits in the third and fourth stage only
+from src.spos_choices import (
+    BLOCKS,
+    FIRST_SE_STAGE,
+    ONESHOT_BLOCKS,
+    ONESHOT_CHANNELS,
+    S_PLUS_BLOCKS,
+    S_PLUS_CHANNELS,
+    SCALES,
+    STEM_CHANNELS,
+    ceil8,
+    mid_channels,
+)
+from src.spos_choices import LAYOUTS as EXTENTS
 
 
 class Architecture(NamedTuple):
@@ -49,11 +56,6 @@ class Position(NamedTuple):
     has_se: bool
 
 
-def ceil8(value: int) -> int:
-    """``value`` rounded up to a multiple of 8."""
-    return -(-value // 8) * 8
-
-
 @dataclasses.dataclass(frozen=True)
 class Space:
     """A supernet's extent. Field names are those of upstream's lookup-table files.
@@ -72,8 +74,8 @@ class Space:
     channels_layout: str = "OneShot"
     stage_repeats: tuple[int, ...] = (4, 4, 8, 4)
     stage_out_channels: tuple[int, ...] = (64, 160, 320, 640)
-    channel_scales: tuple[float, ...] = CHANNEL_SCALES
-    first_conv_out_channel: int = 16
+    channel_scales: tuple[float, ...] = SCALES
+    first_conv_out_channel: int = STEM_CHANNELS
     last_conv_out_channel: int = 1024
     input_size: int = 224
     use_se: bool = False
@@ -121,7 +123,7 @@ class Space:
         Fixed networks, lookup table and search use the truncated width; upstream's sampler in plain
         supernet training keeps the ``rounded`` one (up to a multiple of 8), which differs in stage 1.
         """
-        mid = int((out_channels // 2) * self.channel_scales[channel])
+        mid = mid_channels(out_channels, self.channel_scales[channel])
         return ceil8(mid) if rounded else mid
 
     def check(self, architecture: Architecture) -> Architecture:
@@ -226,34 +228,28 @@ def different_pairs(rng: np.random.Generator, parents: np.ndarray, count: int) -
     return parents[mother], parents[father]
 
 
-_ONESHOT_BLOCKS = (0, 0, 3, 1, 1, 1, 0, 0, 2, 0, 2, 1, 1, 0, 2, 0, 2, 1, 3, 2)
-_ONESHOT_CHANNELS = (6, 5, 3, 5, 2, 6, 3, 4, 2, 5, 7, 5, 4, 6, 7, 4, 4, 5, 4, 3)
-_S_PLUS_BLOCKS = (0, 0, 0, 1, 0, 0, 1, 0, 3, 2, 0, 1, 2, 2, 1, 2, 0, 0, 2, 0)
-_S_PLUS_CHANNELS = (8, 7, 6, 8, 5, 7, 3, 4, 2, 4, 2, 3, 4, 5, 6, 6, 3, 3, 4, 6)
-
+# Layouts whose networks are not of ImageNet's size.
+_SIZES = {"digits": {"input_size": 32, "num_classes": 10}}
 LAYOUTS = {
-    "OneShot": Space(),
-    "ShuffleNetV2+": Space(channels_layout="ShuffleNetV2+", stage_out_channels=(48, 128, 256, 512)),
-    # Small enough to train, search and retrain on the embedded digits in minutes on a CPU.
-    "digits": Space(
-        channels_layout="digits",
-        stage_repeats=(2, 2, 2),
-        stage_out_channels=(32, 64, 128),
-        channel_scales=(0.4, 0.8, 1.2, 1.6, 2.0),
-        last_conv_out_channel=128,
-        input_size=32,
-        num_classes=10,
-    ),
+    name: Space(
+        channels_layout=name,
+        stage_repeats=extent.repeats,
+        stage_out_channels=extent.channels,
+        channel_scales=extent.scales,
+        last_conv_out_channel=extent.head,
+        **_SIZES.get(name, {}),
+    )
+    for name, extent in EXTENTS.items()
 }
 PUBLISHED = {
-    "OneShot": (LAYOUTS["OneShot"], Architecture(_ONESHOT_BLOCKS, _ONESHOT_CHANNELS)),
+    "OneShot": (LAYOUTS["OneShot"], Architecture(ONESHOT_BLOCKS, ONESHOT_CHANNELS)),
     "OneShot+": (
         dataclasses.replace(LAYOUTS["OneShot"], use_se=True, last_conv_after_pooling=True),
-        Architecture(_ONESHOT_BLOCKS, _ONESHOT_CHANNELS),
+        Architecture(ONESHOT_BLOCKS, ONESHOT_CHANNELS),
     ),
     "OneShot-S+": (
         dataclasses.replace(LAYOUTS["OneShot"], use_se=True, last_conv_after_pooling=True),
-        Architecture(_S_PLUS_BLOCKS, _S_PLUS_CHANNELS),
+        Architecture(S_PLUS_BLOCKS, S_PLUS_CHANNELS),
     ),
 }
 

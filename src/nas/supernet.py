@@ -23,8 +23,9 @@ from mindspore.common.initializer import Normal, Zero
 from src.errors import UsageError
 from src.models.layers import BatchNorm, ConvNormAct, Dropout, GlobalAvgPool, Network, SqueezeExcite, initialise
 from src.models.spos import ChoiceBlock, first_weights
-from src.nas.space import BLOCKS, XCEPTION, Architecture, Position, Space, ceil8
+from src.nas.space import Architecture, Position, Space
 from src.nearest import nearest
+from src.spos_choices import BLOCKS, XCEPTION, ceil8
 
 MASKINGS = ("exact", "upstream")
 

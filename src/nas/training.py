@@ -29,9 +29,10 @@ from src.nas.constraints import read_bounds
 from src.nas.cost import cost_tables
 from src.nas.optim import PathSGD, slots
 from src.nas.sampler import ChannelSchedule, PathSampler, Stroll, make_sampler
-from src.nas.space import BLOCKS, Domain, Space, make_space
+from src.nas.space import Domain, Space, make_space
 from src.nas.supernet import Supernet
 from src.preprocessing import Preprocessing
+from src.spos_choices import BLOCKS
 from src.step import apply_precision
 
 # The sampler's state as JSON text fills a parameter of this many bytes, so that a checkpoint holds it.

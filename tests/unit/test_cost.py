@@ -11,7 +11,7 @@ from src import cost
 from src.config import RECIPE_FOLDER, read_yaml
 from src.models import create_model, get_entry, list_models
 from src.models.layers import weights
-from src.models.spos import ONESHOT_BLOCKS
+from src.spos_choices import ONESHOT_BLOCKS
 
 # Network and options: parameters, MACs at 224, trainable tensors, statistics' tensors and values.
 TOTALS = {

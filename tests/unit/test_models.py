@@ -11,7 +11,6 @@ from src.errors import UsageError
 from src.models import ModelEntry, create_model, get_entry, list_models, one_of, register, share
 from src.models.layers import Dropout, HardSwish, weights
 from src.models.mnasnet import scaled
-from src.models.spos import mid_channels
 
 ALL = list_models()
 # Name: batch-norm eps, momentum (share of the old), first shift; activations; dropout in training.
@@ -207,13 +206,6 @@ def test_mnasnet_widths():
     }
     for alpha, widths in expected.items():
         assert tuple(scaled(channels, alpha) for channels in base) == widths
-
-
-def test_spos_mid_channels_are_truncated():
-    assert [mid_channels(64, index) for index in range(10)] == [6, 12, 19, 25, 32, 38, 44, 51, 57, 64]
-    assert [mid_channels(48, index) for index in range(10)] == [4, 9, 14, 19, 24, 28, 33, 38, 43, 48]
-    assert [mid_channels(512, index) for index in range(10)] == [51, 102, 153, 204, 256, 307, 358, 409, 460, 512]
-    assert [mid_channels(160, index) for index in range(10)] == list(range(16, 161, 16))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The search space against the published tables of widths and choices."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from src.errors import UsageError
 from src.nas.space import (
-    BLOCKS,
     LAYOUTS,
     PUBLISHED,
     Architecture,
@@ -16,6 +18,7 @@ from src.nas.space import (
     make_space,
     to_genes,
 )
+from src.spos_choices import BLOCKS
 
 WIDTHS = {
     ("OneShot", 64): (
@@ -163,3 +166,9 @@ def test_a_reduced_space_is_a_space_like_any_other():
     assert space.length == 6
     assert isinstance(space, Space)
     assert space.largest_mids() == [32, 32, 64, 64, 128, 128]
+
+
+def test_what_decides_a_number_loads_without_the_framework(root):
+    modules = "space, cost, score, sampler, evolution, constraints, journal"
+    code = f"import sys; from src.nas import {modules}; sys.exit('mindspore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

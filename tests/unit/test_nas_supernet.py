@@ -16,9 +16,10 @@ from src.models.spos import spos
 from src.nas.batch_norm import PathAccuracy
 from src.nas.cost import supernet_params
 from src.nas.optim import PathSGD, slots
-from src.nas.space import BLOCKS, PUBLISHED, Architecture, Domain, from_genes, make_space
+from src.nas.space import PUBLISHED, Architecture, Domain, from_genes, make_space
 from src.nas.supernet import Supernet, build_subnet, subnet_weights
 from src.nas.training import SupernetStep, sampler_of, space_of, split_held_out
+from src.spos_choices import BLOCKS
 from src.step import state
 
 TINY = make_space("digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_out_channel=32)
