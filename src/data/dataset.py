@@ -1,7 +1,8 @@
 """The data pipelines: random, repeatable batches for training; every image exactly once for evaluation.
 
 MindSpore's C++ operators decode and transform. The order, the shards and the reading are ours, so that an explicit
-list of files (without the ones a check refused) is served in an order known beforehand.
+list of files (without the ones a check refused) is served in an order known beforehand. Bytes travel through the
+pipeline; a batch is normalised as a whole when it leaves it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from src.data.classes import Images
 from src.data.images import read_encoded
-from src.data.transforms import TrainTransforms, eval_transforms, train_transforms
+from src.data.transforms import TrainTransforms, eval_transforms, normalization, normalize, train_transforms
 from src.errors import UsageError
 from src.preprocessing import Preprocessing
 
@@ -95,14 +96,20 @@ class TrainData:
         return np.concatenate([step.reshape(self.world, -1)[self.rank] for step in steps])
 
     def pipeline(self, epoch: int, skip_steps: int = 0) -> ds.Dataset:
-        """The MindSpore data set of one epoch (columns ``image``, ``label``), its random operators seeded.
+        """The MindSpore data set of one epoch (columns ``image``, float32, and ``label``), its random operators seeded.
 
         The seed takes effect when the iterator is made: make it before the next call. It is MindSpore's global data
         seed, which also reseeds ``random`` and ``numpy.random``.
         """
+        operators = train_transforms(self.transforms)
+        if not self.transforms.cuts_the_normalized:
+            operators.append(normalization(self.transforms))
+        return self._pipeline(operators, epoch, skip_steps)
+
+    def _pipeline(self, operators: list, epoch: int, skip_steps: int) -> ds.Dataset:
         ds.config.set_seed(int(np.random.SeedSequence([self.seed, epoch, self.rank]).generate_state(1)[0]))
         files = [self.files[index] for index in self.order(epoch)]
-        pipeline = _pipeline(files, train_transforms(self.transforms), self.batch_size, self.workers)
+        pipeline = _pipeline(files, operators, self.batch_size, self.workers)
         return pipeline.skip(skip_steps) if skip_steps else pipeline
 
     def epoch(self, epoch: int, skip_steps: int = 0) -> Iterator[Batch]:
@@ -114,7 +121,8 @@ class TrainData:
                 skipped images are still decoded, which moves the random operators to where they were.
         """
         if skip_steps < self.steps_per_epoch:
-            yield from _batches(self.pipeline(epoch, skip_steps))
+            pipeline = self._pipeline(train_transforms(self.transforms), epoch, skip_steps)
+            yield from _batches(pipeline, self.transforms)
 
 
 class EvalData:
@@ -152,7 +160,7 @@ class EvalData:
             return
         filled = self.files + self.files[-1:] * (self.steps * self.batch_size - self.total)
         pipeline = _pipeline(filled, eval_transforms(self.preprocessing), self.batch_size, self.workers)
-        for step, (images, labels) in enumerate(_batches(pipeline)):
+        for step, (images, labels) in enumerate(_batches(pipeline, self.preprocessing)):
             yield images, labels, min(self.batch_size, self.total - step * self.batch_size)
 
 
@@ -180,9 +188,12 @@ def _reader(files: Images, threads: int) -> Callable[[], Iterator[tuple[np.ndarr
     return rows
 
 
-def _batches(pipeline: ds.Dataset) -> Iterator[Batch]:
-    iterator = pipeline.create_tuple_iterator(num_epochs=1, do_copy=False)
+def _batches(pipeline: ds.Dataset, options: TrainTransforms | Preprocessing) -> Iterator[Batch]:
+    iterator = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
     try:
-        yield from iterator
+        for images, labels in iterator:
+            if images.dtype == np.uint8:
+                images = mindspore.Tensor.from_numpy(normalize(images, options))
+            yield mindspore.Tensor(images), mindspore.Tensor(labels)
     finally:
         iterator.stop()  # ends the threads of an epoch that is left early

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 
@@ -72,6 +73,13 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(photos, workers):
     assert same(first, later[1]) and same(epoch(2), later[0])
     for other in (epoch(1), epoch(0, seed=8)):
         assert not any(np.array_equal(a, b) for (a, _), (b, _) in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("position", ["upstream", "normalized"])
+def test_a_sinking_device_gets_the_same_pixels(photos, position):
+    data = TrainData(photos, dataclasses.replace(EVERYTHING, cutout_position=position), 4, seed=1, workers=1)
+    sunk = data.pipeline(epoch=0, skip_steps=2).create_tuple_iterator(num_epochs=1)
+    assert same(arrays(sunk), arrays(data.epoch(0, skip_steps=2)))
 
 
 def test_augmentation_differs_between_epochs_and_images(photos):

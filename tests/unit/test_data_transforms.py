@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from src.data.dataset import EvalData
-from src.data.transforms import TrainTransforms, eval_transforms, train_transforms
+from src.data.transforms import TrainTransforms, eval_transforms, normalization, normalize, train_transforms
 from src.errors import UsageError
 from src.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from tests.images import encode, photo
@@ -35,9 +35,8 @@ def augmented(image, options, times=1, seed=3):
     encoded = np.frombuffer(encode(image, "BMP"), np.uint8)
     rows = ds.NumpySlicesDataset({"image": np.stack([encoded] * times)}, shuffle=False)
     rows = rows.map(train_transforms(options), "image", num_parallel_workers=1)
-    return np.stack([row for (row,) in rows.create_tuple_iterator(output_numpy=True, num_epochs=1)]).transpose(
-        0, 2, 3, 1
-    )
+    images = np.stack([row for (row,) in rows.create_tuple_iterator(output_numpy=True, num_epochs=1)])
+    return (normalize(images, options) if images.dtype == np.uint8 else images).transpose(0, 2, 3, 1)
 
 
 def bilinear_without_antialiasing(image, height, width):
@@ -107,6 +106,13 @@ def test_normalisation_is_exact(tmp_path, kernel):
     assert np.array_equal(pixels, (image.astype(np.float32) - mean) / std)
 
 
+def test_a_batch_is_normalised_to_the_bit_like_its_images_one_by_one():
+    images = np.stack([photo(seed, 32, 33).transpose(2, 0, 1) for seed in range(3)])
+    one_by_one = np.stack([normalization(Preprocessing())(image) for image in images])
+    assert one_by_one.dtype == np.float32
+    assert np.array_equal(normalize(images, Preprocessing()), one_by_one)
+
+
 def test_the_order_of_the_training_operators():
     options = TrainTransforms(color_jitter=(0.4, 0.4, 0.4, 0.0), cutout=True)
     names = [type(operator).__name__ for operator in train_transforms(options)]
@@ -115,7 +121,6 @@ def test_the_order_of_the_training_operators():
         "CutOut",
         "RandomHorizontalFlip",
         "RandomColorAdjust",
-        "Normalize",
         "HWC2CHW",
     ]
     late = train_transforms(dataclasses.replace(options, cutout_position="normalized"))
