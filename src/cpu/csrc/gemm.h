@@ -1,9 +1,37 @@
 // Matrix products on tiles of pixels: C[pixels, N] = A[pixels, K] B[K, N] with B packed, and dB += A^T G.
 #pragma once
 
+#include <utility>
+
 #include "runtime.h"
 
 namespace cpu {
+
+// Lane j of the results: of a where bit S of j is clear (set), else of b where it is set, from the lane beside it.
+template <std::size_t S, std::size_t... J>
+INLINE Vec low_blocks(Vec a, Vec b, std::index_sequence<J...>) {
+  return Vec{(J & S ? b[J - S] : a[J])...};
+}
+template <std::size_t S, std::size_t... J>
+INLINE Vec high_blocks(Vec a, Vec b, std::index_sequence<J...>) {
+  return Vec{(J & S ? b[J] : a[J + S])...};
+}
+
+// Transposes a square of vectors in registers: blocks of S = lanes / 2, then of half that, and so on.
+template <std::size_t S = lanes / 2>
+INLINE void transpose(Vec (&rows)[lanes]) {
+  if constexpr (S > 0) {
+    constexpr auto all = std::make_index_sequence<lanes>();
+#pragma GCC unroll 16
+    for (std::size_t i = 0; i < lanes; ++i)
+      if (!(i & S)) {
+        const Vec a = rows[i], b = rows[i + S];
+        rows[i] = low_blocks<S>(a, b, all);
+        rows[i + S] = high_blocks<S>(a, b, all);
+      }
+    transpose<S / 2>(rows);
+  }
+}
 
 // Accumulators of a micro-kernel: `rows` pixels times `vectors` vectors of columns, as many as the registers hold
 // beside the loaded row of B. At most 8 rows: more row pointers than that are spilled.
@@ -30,6 +58,28 @@ struct Panels {
     for (Index r = 0; r < k; ++r) {
       for (Index c = begin; c < valid; ++c) *out++ = from[r * row_stride + c * column_stride];
       for (Index c = valid; c < end; ++c) *out++ = 0.f;
+    }
+  }
+
+  // Packs one panel of B[r, c] = w[c * k + r] * scale[c], as the weights of a 1x1 convolution lie, to `out`.
+  void pack_rows(Index panel, const float* w, const float* scale, float* out) const {
+    const Index stride = width(panel) * lanes;
+    for (Index v = first(panel); v < first(panel + 1); ++v, out += lanes) {
+      const Index valid = std::min(lanes, columns - v * lanes);
+      const float* from = w + v * lanes * k;
+      float factor[lanes];
+      for (Index i = 0; i < valid; ++i) factor[i] = scale ? scale[v * lanes + i] : 1.f;
+      Index r = 0;
+      for (; valid == lanes && r + lanes <= k; r += lanes) {
+        Vec block[lanes];
+#pragma GCC unroll 16
+        for (Index i = 0; i < lanes; ++i) block[i] = load(from + i * k + r) * splat(factor[i]);
+        transpose(block);
+#pragma GCC unroll 16
+        for (Index i = 0; i < lanes; ++i) store(out + (r + i) * stride, block[i]);
+      }
+      for (; r < k; ++r)
+        for (Index i = 0; i < lanes; ++i) out[r * stride + i] = i < valid ? from[i * k + r] * factor[i] : 0.f;
     }
   }
 };
@@ -66,22 +116,26 @@ inline void product_rows(const Rows& a, Index row, Index end, const float* b, In
   if constexpr (MR > 1) product_rows<OFFSETS, 1, NV>(a, row, end, b, k, column, out);
 }
 
-// Rows [0, rows) of A times panels [begin, end). Epilogue: out(Vec (&sum)[MR][NV], first row, first column).
+// Rows [0, rows) of A times one panel, packed at `b`. Epilogue: out(Vec (&sum)[MR][NV], first row, first column).
+template <bool OFFSETS, class Epilogue>
+inline void multiply_panel(const Rows& a, Index rows, const Panels& panels, Index panel, const float* b,
+                           Epilogue& out) {
+  const Index column = panels.first(panel) * lanes;
+  switch (panels.width(panel)) {
+    case 1: return product_rows<OFFSETS, kernel_rows(1), 1>(a, 0, rows, b, panels.k, column, out);
+    case 2: return product_rows<OFFSETS, kernel_rows(2), 2>(a, 0, rows, b, panels.k, column, out);
+    case 3: return product_rows<OFFSETS, kernel_rows(3), 3>(a, 0, rows, b, panels.k, column, out);
+    default:
+      if constexpr (most_vectors == 4) product_rows<OFFSETS, kernel_rows(4), 4>(a, 0, rows, b, panels.k, column, out);
+  }
+}
+
+// The same times panels [begin, end) of all that lie one after the other in `packed`.
 template <bool OFFSETS, class Epilogue>
 inline void multiply(const Rows& a, Index rows, const Panels& panels, const float* packed, Index begin, Index end,
                      Epilogue& out) {
-  for (Index p = begin; p < end; ++p) {
-    const Index column = panels.first(p) * lanes;
-    const float* b = packed + column * panels.k;
-    switch (panels.width(p)) {
-      case 1: product_rows<OFFSETS, kernel_rows(1), 1>(a, 0, rows, b, panels.k, column, out); break;
-      case 2: product_rows<OFFSETS, kernel_rows(2), 2>(a, 0, rows, b, panels.k, column, out); break;
-      case 3: product_rows<OFFSETS, kernel_rows(3), 3>(a, 0, rows, b, panels.k, column, out); break;
-      default:
-        if constexpr (most_vectors == 4)
-          product_rows<OFFSETS, kernel_rows(4), 4>(a, 0, rows, b, panels.k, column, out);
-    }
-  }
+  for (Index p = begin; p < end; ++p)
+    multiply_panel<OFFSETS>(a, rows, panels, p, packed + panels.first(p) * lanes * panels.k, out);
 }
 
 // out = row 0 of A times all of B, in the padded layout; not fast.

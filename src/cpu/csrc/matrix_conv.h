@@ -80,7 +80,8 @@ inline void pack_weights(const float* w, Index k, const Shape& shape, const Pane
 #pragma omp for schedule(static)
   for (Index i = 0; i < shape.groups * panels.count; ++i) {
     const Index g = i / panels.count;
-    panels.pack(i % panels.count, w + g * shape.n * k, 1, k, packed + g * panels.size());
+    const Index panel = i % panels.count, at = g * panels.size() + panels.first(panel) * lanes * k;
+    panels.pack_rows(panel, w + g * shape.n * k, nullptr, packed + at);
   }
 }
 
@@ -213,8 +214,8 @@ void convolve_for_inference(const Source& source, const float* w, Index out, flo
     const Range range = by_columns ? Range{0, source.pixels} : part_of(source.pixels, source.grain, me, team);
     if (by_columns)
       for (Index i = columns.begin; i < columns.end; ++i)
-        panels.pack(i % panels.count, w + i / panels.count * shape.n * source.k, 1, source.k,
-                    packed + i / panels.count * panels.size());
+        panels.pack_rows(i % panels.count, w + i / panels.count * shape.n * source.k, nullptr,
+                         packed + i / panels.count * panels.size() + panels.first(i % panels.count) * lanes * source.k);
     else
       pack_weights(w, source.k, shape, panels, packed);
     const auto run = [&](auto swish) {

@@ -14,6 +14,7 @@ namespace cpu {
 
 // Inputs, then outputs, as the framework hands them over.
 struct Arguments {
+  int count;
   void** data;
   int* ndims;
   std::int64_t** shapes;
@@ -31,9 +32,9 @@ struct Arguments {
 // Defines `extern "C" int NAME(...)`; its body sees `args`. A failed allocation is status 1, which the framework reports.
 #define OPERATOR(NAME)                                                                                      \
   static void NAME##_body(const cpu::Arguments& args);                                                      \
-  extern "C" int NAME(int, void** data, int* ndims, std::int64_t** shapes, const char**, void*, void*) {    \
+  extern "C" int NAME(int count, void** data, int* ndims, std::int64_t** shapes, const char**, void*, void*) { \
     try {                                                                                                   \
-      NAME##_body(cpu::Arguments{data, ndims, shapes});                                                     \
+      NAME##_body(cpu::Arguments{count, data, ndims, shapes});                                              \
     } catch (const std::bad_alloc&) {                                                                       \
       return 1;                                                                                             \
     }                                                                                                       \
