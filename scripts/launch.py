@@ -238,6 +238,9 @@ def environment_for(options: Options) -> dict[str, str]:
         "LAUNCH_HOST": socket.gethostname(),
         "LAUNCH_LOCAL_SIZE": str(options.ranks),
     }
+    if options.launcher != "none":  # msrun would give every rank one thread
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        environment.setdefault("OMP_NUM_THREADS", str(max(cores // options.ranks, 1)))
     if options.target == "Ascend":
         environment.setdefault("HCCL_CONNECT_TIMEOUT", "600")
     return environment

@@ -145,6 +145,14 @@ def all_reduce_counts(counts: np.ndarray) -> np.ndarray:
     return (_reduce(digits.astype(np.float32)).astype(np.int64) << places).sum(0)
 
 
+def all_equal(digest: bytes) -> bool:
+    """Whether every rank passes the same bytes; all ranks get the same answer, and pass equally many."""
+    own = np.frombuffer(digest, np.uint8)
+    # If any rank's bytes differ from the mean of all, at least one rank sees it.
+    is_mean = bool((all_reduce_counts(own) == current_world().size * own.astype(np.int64)).all())
+    return all_reduce_sum([int(is_mean)])[0] == current_world().size
+
+
 def _reduce(values: np.ndarray) -> np.ndarray:
     """The sum of a float32 array over all ranks."""
     if current_world().size == 1 or not values.size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from src.checkpoint import BEST, LAST, Checkpoint, CheckpointFolder
 from src.config import Config
 from src.curves import draw_curves
 from src.data.dataset import EvalData, TrainData
-from src.distributed import World
+from src.distributed import World, all_equal
 from src.errors import Interrupted, RunFailed, UsageError
 from src.evaluation import Evaluation, Evaluator
 from src.log import Log
@@ -199,6 +200,8 @@ class Trainer:
                 while not self._reason_to_end():
                     self._train_epoch(stop)
                 self._save_if_new()
+            if self._world.size > 1:
+                self._compare_ranks()
         except Interrupted as signal:
             self._save_if_new()
             self._log.line(
@@ -220,6 +223,16 @@ class Trainer:
         if 0 < self._config.early_stop <= self._at.stale:
             return f"stopped early: no better top-1 in {self._at.stale} evaluations"
         return ""
+
+    def _compare_ranks(self) -> None:
+        """Says whether all ranks ended with the same weights, to the bit; batch-norm statistics are each rank's own."""
+        digest = hashlib.sha256()
+        for parameter in self._network.trainable_params():
+            digest.update(parameter.asnumpy().tobytes())
+        if all_equal(digest.digest()):
+            self._log.line(f"all {self._world.size} ranks hold the same weights")
+        else:
+            self._log.line(f"warning: the {self._world.size} ranks ended with different weights; rank 0's are saved")
 
     def _is_past_last_step(self) -> bool:
         return 0 < self._config.max_steps <= self.updates

@@ -58,6 +58,7 @@ while [[ $1 == --* ]]; do
     shift
 done
 [[ $join == False ]] || exit 9
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 for ((i = 0; i < local_number; i++)); do
     rank=$((node * local_number + i))
     MS_ROLE=MS_WORKER RANK_ID=$rank MS_NODE_ID=$rank DEVICE_ID=$i setsid python "$@" &

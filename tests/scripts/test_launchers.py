@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,31 @@ def test_cpu(stage):
     succeeds(stage.run("bash", "scripts/run_distribute_train_cpu.sh", "2", stage.data))
     check_ranks(stage, 2, "spnasnet_cpu", "CPU")
     assert "lr_scaling" not in " ".join(stage.calls("python")[0].arguments)
+
+
+@pytest.mark.parametrize("launcher", ["msrun", "mpirun"])
+def test_ranks_share_cores_and_threads(stage, launcher):
+    available = sorted(os.sched_getaffinity(0))
+    for ranks in (1, 2):
+        succeeds(
+            stage.run("bash", "scripts/run_distribute_train_cpu.sh", str(ranks), stage.data, "--launcher", launcher)
+        )
+    shares = []
+    for run in stage.run_folders:
+        for log in sorted((run / "logs").glob("rank_*.log")):
+            cores = re.search(r", CPU cores ([\d,]+)\n", log.read_text())[1]
+            shares.append([int(core) for core in cores.split(",")])
+    whole, first, second = sorted(shares, key=len, reverse=True) if len(available) > 1 else shares
+    assert whole == available
+    assert sorted({*first, *second}) == available
+    assert len(first) + len(second) == max(len(available), 2)
+    threads = sorted(int(call.environment["OMP_NUM_THREADS"]) for call in stage.calls("python"))
+    assert threads == sorted([len(available), *2 * [max(len(available) // 2, 1)]])
+
+
+def test_a_chosen_number_of_threads_stays(stage):
+    succeeds(stage.run("bash", "scripts/run_distribute_train_cpu.sh", "2", stage.data, OMP_NUM_THREADS="7"))
+    assert {call.environment["OMP_NUM_THREADS"] for call in stage.calls("python")} == {"7"}
 
 
 def test_cpu_through_mpirun_becomes_a_cluster(stage):

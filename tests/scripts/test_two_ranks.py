@@ -83,6 +83,7 @@ def test_two_ranks_evaluate_as_one(alone, together):
         figures = json.loads((together / f"{rank}.json").read_text())
         assert figures["evaluation"] == single
         assert figures["sum"] == [3, 0.2]
+        assert figures["equal"] == [True, False]
         assert figures["counts"] == [[3, 2**41 + 2]]
     assert [count for *_, count, _ in single] == list(range(1, 34))
 

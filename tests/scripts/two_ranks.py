@@ -15,7 +15,15 @@ from mindspore import Tensor
 
 from src.data.classes import build_class_index, list_images
 from src.data.dataset import EvalData
-from src.distributed import all_reduce_counts, all_reduce_sum, barrier, broadcast_parameters, current_world, initialise
+from src.distributed import (
+    all_equal,
+    all_reduce_counts,
+    all_reduce_sum,
+    barrier,
+    broadcast_parameters,
+    current_world,
+    initialise,
+)
 from src.evaluation import Evaluator
 from src.loss import LabelSmoothedCrossEntropy
 from src.optim import create_optimizer
@@ -77,6 +85,7 @@ def main(images: str, results: str) -> None:
     figures = {
         "evaluation": evaluate(world, loss, Path(images)),
         "sum": all_reduce_sum([world.rank + 1, 0.1]),
+        "equal": [all_equal(b"same"), all_equal(bytes([world.rank, 7]))],
         "counts": all_reduce_counts(np.array([[world.rank + 1, 2**40 + 1]])).tolist(),
     }
     barrier()

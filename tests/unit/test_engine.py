@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 import train
 from src import engine
 from src.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints, read_checkpoint
+from src.distributed import World
 from src.engine import Position, Trainer
 from src.errors import Interrupted, RunFailed, UsageError
 from src.evaluation import Evaluator
@@ -418,3 +420,22 @@ def test_the_log_tells_every_step_and_epoch(reference):
     assert [record["epoch"] for record in epochs] == [1, 2]
     assert set(METRICS) <= epochs[0].keys()
     assert records[-1]["event"] == "result"
+
+
+# -- several ranks -----------------------------------------------------------------------------
+
+
+def test_ranks_that_do_not_agree_are_reported(runs, reference, monkeypatch):
+    trainer, digests, lines = runs.trainers[0], [], []
+    monkeypatch.setattr(trainer, "_world", World(0, 2))
+    monkeypatch.setattr(trainer, "_log", SimpleNamespace(line=lines.append))
+    for verdict, said in ((True, "all 2 ranks hold the same weights"), (False, "ended with different weights")):
+        monkeypatch.setattr(engine, "all_equal", lambda digest, verdict=verdict: digests.append(digest) or verdict)
+        trainer._compare_ranks()
+        assert said in lines[-1]
+    parameter = trainer._network.trainable_params()[0]
+    value = parameter.asnumpy()
+    parameter.set_data(Tensor(np.nextafter(value, np.float32(9))))
+    trainer._compare_ranks()
+    parameter.set_data(Tensor(value))
+    assert digests[0] == digests[1] != digests[2]
