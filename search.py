@@ -1,13 +1,18 @@
-"""Searches a trained supernet: python search.py --config_path RECIPE --supernet RUN --data_path DATA."""
+"""Searches a trained supernet: python search.py --config_path RECIPE --supernet RUN --data_path DATA.
+
+With --export_subnet RECIPE it instead cuts the weights of that recipe's path out of the supernet, with
+--plot_samplers it draws what the path samplers draw.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from src import build
-from src.checkpoint import CheckpointFolder, load_checkpoint, read_meta, verify
+from src.checkpoint import SUFFIX, load_checkpoint, read_meta, verify
 from src.config import Config, load_config, parse_arguments
 from src.data.dataset import EvalData
 from src.device import describe_device, set_up
@@ -19,58 +24,98 @@ from src.nas.batch_norm import PathAccuracy, keep_in_memory
 from src.nas.evolution import Search
 from src.nas.journal import Journal
 from src.nas.searching import Candidate, header_of, run_search, search_of, tables_of
-from src.nas.space import from_genes
+from src.nas.space import Space, from_genes
+from src.nas.subnet import cut_out, path_of, write_subnet
 from src.nas.training import calibration_images, space_of, split_held_out, supernet_of
 from src.preprocessing import Preprocessing
-from src.run_folder import RunFolder, open_run
+from src.run_folder import LAST, RunFolder, checkpoints_of, is_run, open_run
 from src.stop import StopRequest
+
+JOURNAL = "journal.jsonl"
+
+
+class Trained(NamedTuple):
+    """A trained supernet: its checkpoint, what that says of itself, the configuration it was trained with."""
+
+    checkpoint: Path
+    facts: dict[str, Any]
+    config: Config
+    space: Space
 
 
 def main(argv: list[str]) -> None:
     config = parse_arguments(argv, "search")
-    if not config.plot_samplers and not config.supernet:
-        raise UsageError("which supernet? Give --supernet RUN, the run folder of train.py --train_supernet")
     world = current_world()
     target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
     initialise(world, config.is_distributed, target)
-    # A search always goes on where its journal ends.
-    folder = open_run(config.replace(resume="auto") if config.run_dir else config, world.is_main)
+    if config.plot_samplers:
+        plot_samplers(config, world)
+    elif config.export_subnet:
+        with Log(is_quiet=not world.is_main) as log:
+            export_subnet(config, log, world)
+    else:
+        trained = supernet_of_run(config.supernet)
+        folder = search_folder(config, world)
+        with Log(folder.path if world.is_main else None, is_quiet=not world.is_main) as log:
+            search(config, trained, folder, log, world, target)
+
+
+def plot_samplers(config: Config, world: World) -> None:
+    folder = open_run(config.replace(resume=""), world.is_main)
+    space = space_of(
+        config.replace(model=config.model or "spos_oneshot"), config.num_classes or 1000, config.image_size
+    )
     with Log(folder.path if world.is_main else None, is_quiet=not world.is_main) as log:
-        if config.plot_samplers:
-            plot_samplers(config, folder, log)
-        else:
-            search(config, folder, log, world, target)
+        for line in search_report.draw_samplers(config, space, folder.path / "samplers.png"):
+            log.line(line)
+        log.line(f"picture: {folder.path / 'samplers.png'}")
 
 
-def plot_samplers(config: Config, folder: RunFolder, log: Log) -> None:
-    space = space_of(config.model_options, config.num_classes or 1000, config.image_size)
-    for line in search_report.draw_samplers(space, folder.path / "samplers.png", config.seed):
-        log.line(line)
-    log.line(f"picture: {folder.path / 'samplers.png'}")
+def export_subnet(config: Config, log: Log, world: World) -> None:
+    trained = supernet_of_run(config.supernet)
+    recipe = load_config(config.export_subnet, {"data_path": config.data_path, "val_data_path": config.val_data_path})
+    path = path_of(recipe, trained.space)
+    file = Path(config.export_subnet).with_suffix(SUFFIX)
+    if file.exists():
+        raise UsageError(f"{file} is there already; move it away to export anew")
+    scores, scored_on = scores_of(config, trained, log)
+    subnet = cut_out(scores, path, recipe)
+    inside, alone = (f"{hits / scores.total:.4f}" for hits in subnet.hits)
+    log.line(f"accuracy of the path on {scored_on}: {inside} in the supernet, {alone} alone")
+    log.line(f"largest difference between the logits: {subnet.difference:.2g}")
+    if trained.config.supernet_masking == "upstream" or trained.config.supernet_rounded:
+        log.line("note: this supernet masks as upstream does, so a path in it is not quite the network alone")
+    if world.is_main:
+        write_subnet(file, subnet, recipe, trained.facts)
+        log.line(f"next: python eval.py --checkpoint_path {file}")
+        log.line(f"or python train.py --config_path {config.export_subnet} --pretrained {file}, to fine-tune")
 
 
-def search(config: Config, folder: RunFolder, log: Log, world: World, target: str) -> None:
-    checkpoint = supernet_checkpoint(config.supernet)
-    facts = read_meta(checkpoint)
-    if not facts.get("config", {}).get("train_supernet"):
-        raise UsageError(f"{checkpoint} is not of a supernet; train one with train.py --train_supernet")
-    # Space, seed and held-out images are those the supernet was trained with.
-    trained = load_config("", facts["config"])
-    num_classes = facts["num_classes"]
-    space = space_of(trained.model_options, num_classes, trained.image_size)
-    tables = tables_of(config, space)
-    the_search = search_of(config, space, tables)
+def search_folder(config: Config, world: World) -> RunFolder:
+    """The run folder of the search; a search always goes on where its journal ends.
 
-    scores, scored_on = scores_of(config, trained, facts, checkpoint, log)
-    log.line(f"searching {checkpoint} on {describe_device(target)}, rank {world.rank} of {world.size}")
-    log.line(f"constraints: {the_search.constraints}; at most {the_search.total()} paths, scored on {scored_on}")
-    header = header_of(config, space, hashlib.sha256(checkpoint.read_bytes()).hexdigest())
-    journal = Journal(folder.path / "journal.jsonl", header, is_writing=world.is_main)
+    Raises:
+        UsageError: the folder is that of another run.
+    """
+    path = Path(config.run_dir)
+    if config.run_dir and is_run(path) and not (path / JOURNAL).is_file():
+        raise UsageError(f"{path} holds a run that is no search; give another --run_dir")
+    return open_run(config.replace(resume="auto") if config.run_dir else config, world.is_main)
+
+
+def search(config: Config, trained: Trained, folder: RunFolder, log: Log, world: World, target: str) -> None:
+    tables = tables_of(config, trained.space)
+    the_search = search_of(config, trained.space, tables)
+    header = header_of(config, trained.space, hashlib.sha256(trained.checkpoint.read_bytes()).hexdigest())
+    journal = Journal(folder.path / JOURNAL, header, is_writing=world.is_main)
     all_reduce_sum([0])  # every rank has read the journal before rank 0 adds to it
     if world.is_main:
         folder.write_config(config.replace(resume=""))
+    log.line(f"searching {trained.checkpoint} on {describe_device(target)}, rank {world.rank} of {world.size}")
+    scores, scored_on = scores_of(config, trained, log)
+    log.line(f"constraints: {the_search.constraints}; at most {the_search.total()} paths, scored on {scored_on}")
     start = time.perf_counter()
-    with journal, StopRequest() as stop, log.progress(the_search.total(), 0, "paths") as bar:
+    with journal, StopRequest(world.is_main) as stop, log.progress(the_search.total(), 0, "paths") as bar:
 
         def after_each(candidate: Candidate, is_known: bool) -> None:
             bar.update()
@@ -81,7 +126,9 @@ def search(config: Config, folder: RunFolder, log: Log, world: World, target: st
         candidates = run_search(the_search, scores, journal, world, after_each)
     if world.is_main:
         ranked = [candidates[index] for index in ranking(the_search, candidates)]
-        search_report.write_results(folder.path, config, trained, space, tables, candidates, ranked, scored_on)
+        search_report.write_results(
+            folder.path, config, trained.config, trained.space, tables, candidates, ranked, scored_on
+        )
         best = ranked[0]
         log.line(f"{len(candidates)} paths in {time.perf_counter() - start:.0f} s")
         log.line(f"best: accuracy {best.accuracy:.4f}, blocks {best.architecture.blocks}, {best.architecture.channels}")
@@ -91,26 +138,32 @@ def search(config: Config, folder: RunFolder, log: Log, world: World, target: st
         log.line(f"next: python train.py --config_path {folder.path / 'best.yaml'} --data_path {config.data_path}")
 
 
-def supernet_checkpoint(given: str) -> Path:
-    """The checkpoint that ``--supernet`` means: a file, or the last one of a run."""
-    path = Path(given)
-    if path.is_dir():
-        checkpoints = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        found = CheckpointFolder(checkpoints).pointed("last")
-        if found is None:
-            raise UsageError(f"--supernet {given}: there is no checkpoint in {checkpoints}")
-        path = found
-    verify(path)
-    return path
+def supernet_of_run(given: str) -> Trained:
+    """The supernet that ``--supernet`` means: a checkpoint, or the last one of a run.
+
+    Raises:
+        UsageError: there is none, or it is damaged or of one network alone.
+    """
+    if not given:
+        raise UsageError("which supernet? Give --supernet RUN, the run folder of train.py --train_supernet")
+    checkpoint = checkpoints_of(given, "--supernet", (LAST,))[-1]
+    verify(checkpoint)
+    facts = read_meta(checkpoint)
+    if not facts.get("config", {}).get("train_supernet"):
+        raise UsageError(f"{checkpoint} is not of a supernet; train one with train.py --train_supernet")
+    # Space, seed and held-out images are those the supernet was trained with.
+    config = load_config("", facts["config"])
+    return Trained(checkpoint, facts, config, space_of(config, facts["num_classes"], config.image_size))
 
 
-def scores_of(config: Config, trained: Config, facts: dict, checkpoint: Path, log: Log) -> tuple[PathAccuracy, str]:
+def scores_of(config: Config, trained: Trained, log: Log) -> tuple[PathAccuracy, str]:
     """What scores a path, and on which images, in words."""
+    facts = trained.facts
     classes, files = build.train_images(config, log)
     if list(classes) != facts["classes"]:
         raise UsageError(f"{config.data_path} has other classes than the supernet was trained on")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-    training, held_out = split_held_out(files, trained.search_holdout, trained.seed)
+    training, held_out = split_held_out(files, trained.config.search_holdout, trained.config.seed)
     scored_on = f"{len(held_out)} training images held out"
     if config.search_on == "validation":
         folder = build.eval_folder(config)
@@ -120,10 +173,8 @@ def scores_of(config: Config, trained: Config, facts: dict, checkpoint: Path, lo
         scored_on = (
             f"{len(held_out)} VALIDATION images: the accuracy of the found network on them is no longer unbiased"
         )
-    elif config.search_on != "held_out":
-        raise UsageError(f"search_on is {config.search_on!r}; it can be held_out, validation")
     batch = config.eval_batch_size or config.batch_size
-    calibration = calibration_images(training, config.calibration_images, trained.seed)
+    calibration = calibration_images(training, config.calibration_images, trained.config.seed)
     batches = [
         keep_in_memory(
             EvalData(images, preprocessing, min(batch, len(images)), config.workers), preprocessing.image_size
@@ -131,8 +182,8 @@ def scores_of(config: Config, trained: Config, facts: dict, checkpoint: Path, lo
         for images in (calibration, held_out)
     ]
     log.line(f"batch-norm statistics of each path from {len(calibration)} training images")
-    network = supernet_of(trained, facts["num_classes"])
-    load_checkpoint(checkpoint, network)
+    network = supernet_of(trained.config, facts["num_classes"])
+    load_checkpoint(trained.checkpoint, network)
     return PathAccuracy(network, *batches), scored_on
 
 

@@ -120,25 +120,28 @@ def checkpoint_of(resume: str, run: RunFolder) -> tuple[Path | None, list[str]]:
     return newest, complaints
 
 
-def checkpoints_of(text: str) -> list[Path]:
-    """The checkpoints to evaluate: the file itself, all of a folder in order, or the best (else last) of a run.
+def checkpoints_of(text: str, flag: str = "--checkpoint_path", pointers: Sequence[str] = (BEST, LAST)) -> list[Path]:
+    """The checkpoints that ``flag`` means: the file itself, all of a folder in order, or the one of a run.
+
+    Args:
+        pointers: which of a run's checkpoints, the first of these that there is.
 
     Raises:
         UsageError: nothing is given, or no checkpoint is there.
     """
     if not text:
-        raise UsageError("--checkpoint_path is missing: a checkpoint, a folder of checkpoints, or a run folder")
+        raise UsageError(f"{flag} is missing: a checkpoint, a folder of checkpoints, or a run folder")
     path = Path(text)
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UsageError(f"--checkpoint_path {text}: there is no such file or folder")
+        raise UsageError(f"{flag} {text}: there is no such file or folder")
     if is_run(path):
         folder = CheckpointFolder(path / "checkpoints")
-        chosen = folder.pointed(BEST) or folder.pointed(LAST)
-        if chosen is None:
-            raise UsageError(f"{path} holds no checkpoint yet")
-        return [chosen]
+        for pointer in pointers:
+            if chosen := folder.pointed(pointer):
+                return [chosen]
+        raise UsageError(f"{path} holds no checkpoint yet")
     if found := list_checkpoints(path):
         return found
     raise UsageError(f"{path} is neither a run folder nor a folder with .ckpt files")

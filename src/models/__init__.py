@@ -7,7 +7,7 @@ import fnmatch
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mindspore import nn
@@ -78,6 +78,21 @@ def get_entry(name: str) -> ModelEntry:
     return _ENTRIES[name]
 
 
+def options_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of network ``name``: those ``given``, and the others at their defaults.
+
+    Raises:
+        UsageError: no such network or option; the message lists what exists.
+    """
+    _, *known = inspect.signature(get_entry(name).build).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in known}
+    for option in given:
+        if option not in defaults:
+            there_are = f"there are {', '.join(defaults)}" if defaults else "it has none"
+            raise UsageError(f"{name} has no option {option!r}{nearest(option, defaults)}; {there_are}")
+    return {**defaults, **given}
+
+
 def create_model(name: str, num_classes: int = 1000, **options) -> nn.Cell:
     """Builds network ``name``: a cell from images [N, 3, H, W] to logits [N, num_classes], whose
     attribute ``options`` holds what it was built with, defaults included.
@@ -85,17 +100,11 @@ def create_model(name: str, num_classes: int = 1000, **options) -> nn.Cell:
     Raises:
         UsageError: no such network, option or option value; the message lists what exists.
     """
-    entry = get_entry(name)
+    options = options_of(name, options)
     if num_classes < 1:
         raise UsageError(f"num_classes must be at least 1, not {num_classes}")
-    _, *known = inspect.signature(entry.build).parameters.values()
-    defaults = {parameter.name: parameter.default for parameter in known}
-    for option in options:
-        if option not in defaults:
-            there_are = f"there are {', '.join(defaults)}" if defaults else "it has none"
-            raise UsageError(f"{name} has no option {option!r}{nearest(option, defaults)}; {there_are}")
-    network = entry.build(num_classes, **options)
-    network.options = {**defaults, **options}
+    network = get_entry(name).build(num_classes, **options)
+    network.options = options
     return network
 
 

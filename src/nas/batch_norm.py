@@ -31,10 +31,10 @@ def keep_in_memory(data: EvalData, image_size: int) -> Iterable[Batch]:
     return [(Tensor(images.asnumpy().copy()), Tensor(labels.asnumpy().copy()), count) for images, labels, count in data]
 
 
-class _Forward(nn.Cell):
-    """The network, compiled once for each way of computing batch-norm."""
+class Forward(nn.Cell):
+    """A network behind a compiled graph of its own, one for each way of computing batch-norm."""
 
-    def __init__(self, network: Supernet):
+    def __init__(self, network: nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
 
@@ -60,7 +60,7 @@ class Recalibration:
         self._slots = slots([value.name for value in statistics], network.space.length)
         # A built nn.BatchNorm2d holds the share of the NEW statistic as its momentum.
         self._shares = [float(norm.momentum) for norm in self._norms for _ in range(2)]
-        self._forward = _Forward(network)
+        self._forward = Forward(network)
 
     def _on_path(self, genes: np.ndarray) -> list[tuple[Parameter, float]]:
         length = self.network.space.length
@@ -127,6 +127,8 @@ class PathAccuracy:
         calibration, held_out: batches for the statistics, and for the accuracy.
 
     Attributes:
+        recalibration: computes a path's statistics.
+        held_out: as given.
         total: images of ``held_out``.
         calibration_images: images that the last path's statistics come from.
     """
@@ -138,8 +140,8 @@ class PathAccuracy:
         held_out: Iterable[Batch],
     ):
         self.recalibration = Recalibration(network, calibration)
-        self._held_out = held_out
-        self._forward = _Forward(network)
+        self.held_out = held_out
+        self._forward = Forward(network)
         self.calibration_images = 0
         self.total = sum(count for _, _, count in held_out)
 
@@ -148,7 +150,7 @@ class PathAccuracy:
         hits = 0
         with self.recalibration.of_path(genes) as self.calibration_images:
             self._forward.set_train(False)
-            for images, labels, count in self._held_out:
+            for images, labels, count in self.held_out:
                 predicted = self._forward(images).asnumpy()[:count].argmax(axis=1)
                 hits += int((predicted == labels.asnumpy()[:count]).sum())
         return hits

@@ -293,6 +293,17 @@ class Stroll:
         return [flops, Bound("params", limit, self.params_high)], False
 
 
+def read_stroll(changes: Mapping[str, float]) -> Stroll:
+    """Upstream's constants with some changed. Raises UsageError for a name or value that does not exist."""
+    fields = {field.name: type(field.default) for field in dataclasses.fields(Stroll)}
+    for name, value in changes.items():
+        if name not in fields:
+            raise UsageError(f"stroll has no {name!r}{nearest(name, fields)}; it has {', '.join(fields)}")
+        if isinstance(value, bool) or not isinstance(value, (int, fields[name])):
+            raise UsageError(f"stroll: {name} must be a number, whole where its default is, not {value!r}")
+    return Stroll(**changes)
+
+
 class StrollingSampler(PathSampler):
     """Strolling evolution (upstream's ``evolution`` constraint): a small population that wanders down
     and up the range of operations, and within each window through the range of parameters.

@@ -19,10 +19,10 @@ from matplotlib import pyplot as plt
 from src.config import Config, load_config, schema
 from src.errors import UsageError
 from src.files import write_text
-from src.nas.constraints import Bound
+from src.nas.constraints import Bound, read_bounds
 from src.nas.cost import Table, cost_tables
 from src.nas.evolution import pareto_front
-from src.nas.sampler import METHODS, ChannelSchedule, make_sampler
+from src.nas.sampler import METHODS, ChannelSchedule, make_sampler, read_stroll
 from src.nas.searching import Candidate
 from src.nas.space import Space, to_genes
 from src.spos_choices import BLOCKS
@@ -45,6 +45,11 @@ _NOT_INHERITED = (
     "channel_fixed",
     "calibration_images",
     "supernet",
+    "score_ratio",
+    "comparison_model",
+    "latency_table",
+    "export_subnet",
+    "plot_samplers",
     "run_dir",
     "resume",
     "pretrained",
@@ -176,19 +181,31 @@ def draw_choices(best: Sequence[Candidate], space: Space, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_samplers(space: Space, path: Path, seed: int) -> list[str]:
+def draw_samplers(config: Config, space: Space, path: Path) -> list[str]:
     """SAMPLED_PATHS paths of each sampler in the plane of FLOPs and parameters.
+
+    Args:
+        config: gives bounds (upstream's, if none are given), bins, the constants of strolling evolution, the seed.
 
     Returns:
         A line on every sampler: the range it covers, or why it cannot serve this space.
     """
     tables = cost_tables(space)
+    schedule = ChannelSchedule(space, start_epoch=0, warm_up=False, ignore_first_two=config.ignore_first_two_cs)
+    bounds = read_bounds(config.path_constraints) or UPSTREAM_BOUNDS
     figure, panels = plt.subplots(2, 3, figsize=(12, 7), layout="constrained", sharex=True, sharey=True)
     lines = []
     for axes, method in zip(panels.flat, METHODS, strict=True):
-        schedule = ChannelSchedule(space, start_epoch=0, warm_up=False)
         try:
-            sampler = make_sampler(method, schedule, seed, 1, UPSTREAM_BOUNDS if method == "random" else ())
+            sampler = make_sampler(
+                method,
+                schedule,
+                config.seed,
+                1,
+                bounds=bounds if method == "random" else (),
+                stroll=read_stroll(config.stroll),
+                bins=config.flops_bins,
+            )
         except UsageError as error:
             lines.append(f"{method}: {error}")
             axes.set_title(f"{method}: not in this space")

@@ -22,9 +22,8 @@ from src.nas.score import score_table
 from src.nas.space import Architecture, Domain, Space, from_genes
 from src.nearest import nearest
 
-SCOPES = ("joint", "blocks", "channels", "blocks_then_channels", "channels_then_blocks")
 # What does not decide which paths are searched and what they score.
-_WITHOUT_EFFECT = ("search_top", "search_recipe", "plot_samplers")
+_WITHOUT_EFFECT = ("search_top", "search_recipe")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +64,6 @@ def search_of(config: Config, space: Space, tables: Mapping[str, Table]) -> Sear
     Raises:
         UsageError: a name or size that does not exist, or constraints that no path meets.
     """
-    if config.search_scope not in SCOPES:
-        raise UsageError(
-            f"there is no search_scope {config.search_scope!r}{nearest(config.search_scope, SCOPES)}; "
-            f"there are {', '.join(SCOPES)}"
-        )
     blocks = _fixed(config.fixed_block_choices, [0] * space.length)
     # Two-stage and block searches hold the scale that fixed networks without channel choice have.
     middle = next((i for i, scale in enumerate(space.channel_scales) if scale >= 1.0), len(space.channel_scales) - 1)
@@ -99,8 +93,6 @@ def _second(config: Config, space: Space, tables: Mapping[str, Table], held: str
 
 def _search(config: Config, domain: Domain, tables: Mapping[str, Table], seed: int) -> Search:
     constraints = Constraints(tables, read_bounds(config.search_constraints))
-    if config.search_target not in ("accuracy", "balanced"):
-        raise UsageError(f"there is no search_target {config.search_target!r}; there are accuracy, balanced")
     balanced = config.search_target == "balanced"
     fitness = evolution.balanced(tables["score"], config.score_ratio) if balanced else evolution.by_accuracy
     method = evolution.method(config.search_method)
@@ -145,8 +137,13 @@ def header_of(config: Config, space: Space, checkpoint: str) -> dict:
         checkpoint: SHA-256 of the supernet's checkpoint.
     """
     keys = [key for key in config if key.startswith(("search_", "fixed_")) and key not in _WITHOUT_EFFECT]
-    keys += ["score_ratio", "comparison_model", "calibration_images", "seed", "supernet_masking", "latency_table"]
-    return {**{key: config[key] for key in keys}, "space": dataclasses.asdict(space), "checkpoint": checkpoint}
+    keys += ["score_ratio", "comparison_model", "calibration_images", "seed", "latency_table"]
+    return {
+        **{key: config[key] for key in keys},
+        "batch_size": config.eval_batch_size or config.batch_size,  # the statistics are means over batches
+        "space": dataclasses.asdict(space),
+        "checkpoint": checkpoint,
+    }
 
 
 def run_search(

@@ -7,7 +7,7 @@ the evaluation (a fixed set of paths, each with batch-norm statistics of its own
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import mindspore as ms
@@ -23,12 +23,13 @@ from src.distributed import World
 from src.errors import UsageError
 from src.evaluation import Evaluation, Evaluator
 from src.loss import LabelSmoothedCrossEntropy
+from src.models import one_of, options_of, share
 from src.models.layers import seed_dropout
 from src.nas.batch_norm import Recalibration, keep_in_memory
 from src.nas.constraints import read_bounds
 from src.nas.cost import cost_tables
 from src.nas.optim import PathSGD, slots
-from src.nas.sampler import ChannelSchedule, PathSampler, Stroll, make_sampler
+from src.nas.sampler import ChannelSchedule, PathSampler, make_sampler, read_stroll
 from src.nas.space import Domain, Space, make_space
 from src.nas.supernet import Supernet
 from src.preprocessing import Preprocessing
@@ -42,31 +43,40 @@ RANDOM_PATHS = 3
 PATH_OPTIONS = ("block_choices", "channel_choices", "bn_momentum", "bn_variance")
 
 
-def space_of(options: Mapping, num_classes: int, image_size: int = 0) -> Space:
-    """The space that the options of the network ``spos_subnet`` describe.
+def space_of(config: Config, num_classes: int, image_size: int = 0) -> Space:
+    """The space that the configured network is a path of.
+
+    Args:
+        image_size: pixels (0: the layout's own).
 
     Raises:
-        UsageError: an option that no space has.
+        UsageError: a network that is no path of a space, or an option it does not have.
     """
+    options = options_of(config.model, config.model_options)
+    if "block_choices" not in options:
+        raise UsageError(f"{config.model} is no path of a search space; spos_oneshot and its kin are")
     fields = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in options.items()
         if name not in PATH_OPTIONS
     }
+    for name in ("use_se", "last_conv_after_pooling"):
+        one_of(name, fields[name], (False, True))
     if image_size:
         fields["input_size"] = image_size
-    return make_space(fields.pop("layout", "OneShot"), num_classes=num_classes, **fields)
+    return make_space(fields.pop("layout"), num_classes=num_classes, **fields)
 
 
 def supernet_of(config: Config, num_classes: int) -> Supernet:
     """The supernet of the configured space with fresh weights."""
+    options = options_of(config.model, config.model_options)
     return Supernet(
-        space_of(config.model_options, num_classes, config.image_size),
+        space_of(config, num_classes, config.image_size),
         num_classes,
         masking=config.supernet_masking,
         rounded=config.supernet_rounded,
         affine=config.supernet_affine,
-        bn_momentum=config.model_options.get("bn_momentum", 0.9),
+        bn_momentum=share("bn_momentum", options["bn_momentum"]),
     )
 
 
@@ -89,7 +99,7 @@ def sampler_of(config: Config, space: Space) -> PathSampler:
         config.seed,
         config.epochs,
         bounds=read_bounds(config.path_constraints),
-        stroll=Stroll(**config.stroll),
+        stroll=read_stroll(config.stroll),
         bins=config.flops_bins,
     )
 

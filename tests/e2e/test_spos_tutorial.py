@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
+import shutil
 
 import mindspore
+import numpy as np
 import pytest
 
 import eval as evaluation
 import search
 import train
+from src.checkpoint import CheckpointFolder, read_checkpoint
 from src.config import load_config
 from src.errors import UsageError
 
 COMMON = "--mode pynative --workers 2 --check_data False --batch_size 4"
+SIZES = "--search_population 3 --search_generations 2 --search_retain 2 --calibration_images 8"
 
 
 @pytest.fixture(autouse=True)
@@ -24,52 +30,136 @@ def own_folder(tmp_path, monkeypatch):
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
 
 
-def supernet(photos, run, words: str = "") -> None:
+def supernet(photos, run, words: str = "", common: str = COMMON) -> None:
     recipe = f"--config_path spos_supernet_digits --data_path {photos} --run_dir {run} --calibration_images 8"
-    train.main(f"{recipe} {COMMON} --epochs 1 --channel_start_epoch 0 --search_holdout 0.25 {words}".split())
+    train.main(f"{recipe} {common} --epochs 1 --channel_start_epoch 0 --search_holdout 0.25 {words}".split())
+
+
+def last(run):
+    return read_checkpoint(CheckpointFolder(run / "checkpoints").pointed("last"))
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory):
+    """A supernet's run; not to be changed."""
+    run = tmp_path_factory.mktemp("supernet") / "run"
+    supernet(photos, run, "--max_steps 2 --eval_epochs 0")
+    return run
+
+
+@pytest.fixture(scope="module")
+def searched(photos, trained, tmp_path_factory):
+    """The run of a search of that supernet; not to be changed."""
+    run = tmp_path_factory.mktemp("search") / "run"
+    words = f"--supernet {trained} --data_path {photos} --run_dir {run} {COMMON} {SIZES}"
+    search.main(f"--config_path spos_search_digits {words}".split())
+    return run
+
+
+def candidates(run):
+    return list(csv.DictReader((run / "candidates.csv").open()))
 
 
 @pytest.mark.slow
-def test_supernet_search_and_the_found_network(photos, tmp_path, capsys):
-    space, found, alone = tmp_path / "space", tmp_path / "found", tmp_path / "alone"
-    supernet(photos, space)
+def test_the_supernet_says_how_its_paths_fare(photos, tmp_path, capsys):
+    supernet(photos, tmp_path / "space")
     printed = capsys.readouterr().out
     assert "6 training images are held out for the search" in printed
     for name in ("smallest", "largest", "random 1", "random 3"):
         assert f"path {name} (" in printed
-    assert f"next: python search.py --supernet {space}" in printed
-    assert json.loads((space / "result.json").read_text())["updates"] == 18 // 4
+    assert f"next: python search.py --supernet {tmp_path / 'space'}" in printed
+    assert json.loads((tmp_path / "space" / "result.json").read_text())["updates"] == 18 // 4
 
-    words = f"--supernet {space} --data_path {photos} --run_dir {found} {COMMON} --calibration_images 8"
-    sizes = "--search_population 3 --search_generations 2 --search_retain 2"
-    search.main(f"--config_path spos_search_digits {words} {sizes}".split())
-    printed = capsys.readouterr().out
-    assert "scored on 6 training images held out" in printed
-    rows = list(csv.DictReader((found / "candidates.csv").open()))
+
+@pytest.mark.slow
+def test_search_and_the_found_network(photos, searched, tmp_path):
+    rows = candidates(searched)
     assert len(rows) >= 3
     assert max(float(row["flops"]) for row in rows) <= 0.9
     best = max(rows, key=lambda row: float(row["accuracy"]))
-    assert all((found / name).stat().st_size for name in ("index.html", "accuracy.png", "choices.png"))
+    assert all((searched / name).stat().st_size for name in ("index.html", "accuracy.png", "choices.png"))
+    assert "scored on 6 training images held out" in (searched / "log.txt").read_text()
 
-    recipe = load_config(str(found / "best.yaml"))
+    recipe = load_config(str(searched / "best.yaml"))
     assert not recipe.train_supernet
     chosen = " ".join(map(str, recipe.model_options["block_choices"]))
     assert float(best["accuracy"]) in [float(row["accuracy"]) for row in rows if row["blocks"] == chosen]
-    train.main(f"--config_path {found}/best.yaml --data_path {photos} --run_dir {alone} {COMMON} --max_steps 2".split())
-    result = json.loads((alone / "result.json").read_text())
+    words = f"--data_path {photos} --run_dir {tmp_path}/alone {COMMON} --max_steps 2"
+    train.main(f"--config_path {searched}/best.yaml {words}".split())
+    result = json.loads((tmp_path / "alone" / "result.json").read_text())
     assert (result["model"], result["updates"], result["num_classes"]) == ("spos_oneshot", 2, 3)
 
 
 @pytest.mark.slow
-def test_a_resumed_supernet_is_the_uninterrupted_one(photos, tmp_path):
-    from src.checkpoint import CheckpointFolder, read_checkpoint
+def test_a_path_is_exported_with_its_weights(photos, searched, tmp_path, capsys):
+    recipe = tmp_path / "path.yaml"
+    shutil.copy(searched / "best.yaml", recipe)
+    # The search's own configuration says which supernet, data and calibration images.
+    search.main(f"--resume {searched} --export_subnet {recipe}".split())
+    printed = capsys.readouterr().out
+    accuracies = re.search(r"held out: ([0-9.]+) in the supernet, ([0-9.]+) alone", printed).groups()
+    chosen = load_config(str(recipe)).model_options
+    paths = {"blocks": "block_choices", "channels": "channel_choices"}
+    (row,) = [
+        row
+        for row in candidates(searched)
+        if all(row[column] == " ".join(map(str, chosen[option])) for column, option in paths.items())
+    ]
+    assert [float(accuracy) for accuracy in accuracies] == pytest.approx([float(row["accuracy"])] * 2, abs=1e-4)
+    assert float(re.search(r"between the logits: (\S+)", printed)[1]) < 1e-4
 
-    def last(run):
-        return read_checkpoint(CheckpointFolder(run / "checkpoints").pointed("last"))
+    evaluation.main(f"--checkpoint_path {tmp_path}/path.ckpt --val_data_path {photos}/val {COMMON}".split())
+    assert "13 of 13 images" in capsys.readouterr().out
+    words = f"--pretrained {tmp_path}/path.ckpt --data_path {photos} --run_dir {tmp_path}/tuned {COMMON}"
+    train.main(f"--config_path {recipe} {words} --lr 0 --max_steps 1 --eval_epochs 0".split())
+    tuned, cut = last(tmp_path / "tuned").weights, read_checkpoint(tmp_path / "path.ckpt").weights
+    learned = [name for name in cut if not name.rpartition(".")[2].startswith("moving_")]
+    assert all(np.array_equal(tuned[name], cut[name]) for name in learned), "a rate of zero changes nothing"
 
-    supernet(photos, tmp_path / "whole", "--eval_epochs 0 --max_steps 4")
-    supernet(photos, tmp_path / "parts", "--eval_epochs 0 --max_steps 2")
-    supernet(photos, tmp_path / "parts", "--eval_epochs 0 --max_steps 4 --resume auto")
+    with pytest.raises(UsageError, match="is there already"):
+        search.main(f"--resume {searched} --export_subnet {recipe}".split())
+    with pytest.raises(UsageError, match="of another space"):
+        search.main(f"--resume {searched} --export_subnet spos_oneshot_cpu".split())
+
+
+@pytest.mark.slow
+def test_a_finished_search_is_not_searched_again(searched, tmp_path, capsys):
+    run = tmp_path / "again"
+    shutil.copytree(searched, run)
+    (run / "candidates.csv").unlink()
+    search.main(f"--config_path {run}/config.yaml --run_dir {run}".split())
+    assert "path 0" not in capsys.readouterr().out
+    assert (run / "candidates.csv").read_bytes() == (searched / "candidates.csv").read_bytes()
+    with pytest.raises(UsageError, match=r"other settings \(search_population, seed\)"):
+        search.main(f"--config_path {run}/config.yaml --run_dir {run} --seed 2 --search_population 4".split())
+
+
+@pytest.mark.slow
+def test_a_search_that_cannot_be_is_refused_in_one_line(photos, trained, tmp_path):
+    for words, message in [
+        ("", "which supernet"),
+        ("--supernet nowhere", "--supernet nowhere: there is no such file or folder"),
+        (f"--supernet {tmp_path}", "neither a run folder nor a folder with .ckpt files"),
+        (f"--supernet {trained} --run_dir {trained}", "holds a run that is no search"),
+        (f"--supernet {trained} --search_constraints '{{flop: [0, 1]}}'", "did you mean 'flops'"),
+        (f"--supernet {trained} --search_constraints '{{flops: [2, 1]}}'", "lower bound 2 above its upper bound 1"),
+        (f"--supernet {trained} --search_constraints '{{flops: [0, 0.01]}}'", "flops can be from"),
+        (f"--supernet {trained} --search_constraints '{{flops: 1}}'", r"must be \[low, high\]"),
+        (f"--supernet {trained} --search_constraints '{{latency: [0, 1]}}'", "there are flops, macs, params, score"),
+        (f"--supernet {trained} --search_population 1", "retains at least 2 of its population"),
+        (f"--supernet {trained} --data_path nowhere", "nowhere is not a folder"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            search.main(shlex.split(f"--data_path {photos} {COMMON} {words}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["pynative", "graph"])
+def test_a_resumed_supernet_is_the_uninterrupted_one(photos, tmp_path, mode):
+    common = COMMON.replace("pynative", mode)
+    supernet(photos, tmp_path / "whole", "--eval_epochs 0 --max_steps 4", common)
+    supernet(photos, tmp_path / "parts", "--eval_epochs 0 --max_steps 2", common)
+    supernet(photos, tmp_path / "parts", "--eval_epochs 0 --max_steps 4 --resume auto", common)
     whole, parts = last(tmp_path / "whole"), last(tmp_path / "parts")
     for expected, got in ((whole.weights, parts.weights), (whole.state, parts.state)):
         assert expected.keys() == got.keys()
@@ -77,7 +167,6 @@ def test_a_resumed_supernet_is_the_uninterrupted_one(photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_supernet_has_no_accuracy_of_its_own(photos, tmp_path):
-    supernet(photos, tmp_path / "space", "--max_steps 1 --eval_epochs 0")
+def test_a_supernet_has_no_accuracy_of_its_own(trained, photos):
     with pytest.raises(UsageError, match=r"search\.py --supernet"):
-        evaluation.main(f"--checkpoint_path {tmp_path}/space --val_data_path {photos}/val --mode pynative".split())
+        evaluation.main(f"--checkpoint_path {trained} --val_data_path {photos}/val --mode pynative".split())

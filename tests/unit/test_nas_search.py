@@ -125,7 +125,7 @@ def test_every_scope_holds_what_it_must(tmp_path):
     [
         ({"search_scope": "block"}, "did you mean 'blocks'"),
         ({"search_method": "genetics"}, "did you mean 'genetic'"),
-        ({"search_target": "acc"}, "accuracy, balanced"),
+        ({"search_target": "acc"}, "it can be accuracy, balanced"),
         ({"search_method": "pareto", "search_objectives": ["flop"]}, "did you mean 'flops'"),
         ({"search_constraints": {"flops": [0, 0.1]}}, "flops can be from 0.35945"),
         ({"search_constraints": {"latency": [0, 1]}}, "there are flops, macs, params, score"),
@@ -190,7 +190,7 @@ def test_results_are_drawn_and_listed(tmp_path):
 
 def test_samplers_are_drawn_and_what_cannot_serve_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(search_report, "SAMPLED_PATHS", 40)
-    lines = search_report.draw_samplers(SPACE, tmp_path / "samplers.png", 1)
+    lines = search_report.draw_samplers(load_config(""), SPACE, tmp_path / "samplers.png")
     assert len(lines) == 6
     assert lines[0].startswith("uniform: 40 paths from")
     assert any("can be from" in line for line in lines)

@@ -332,8 +332,18 @@ def test_held_out_images_are_a_fixed_share_of_every_class():
 
 
 def test_space_from_the_options_of_a_network():
-    options = {"layout": "digits", "use_se": True, "block_choices": [0], "bn_momentum": 0.1}
-    space = space_of(options, 10, 64)
+    def configured_by(model, **options):
+        return load_config("", {"model": model, "model_options": options})
+
+    space = space_of(configured_by("spos_oneshot", layout="digits", use_se=True, bn_momentum=0.1), 10, 64)
     assert (space.channels_layout, space.use_se, space.num_classes, space.input_size) == ("digits", True, 10, 64)
-    with pytest.raises(UsageError, match="did you mean 'use_se'"):
-        space_of({"use_es": True}, 10)
+    space = space_of(configured_by("spos_oneshot_plus"), 1000)
+    assert space == PUBLISHED["OneShot+"][0], "what the registered network is by default, its supernet is too"
+    for model, options, message in (
+        ("spos_oneshot", {"use_es": True}, "did you mean 'use_se'"),
+        ("spos_oneshot", {"use_se": 3}, "use_se 3 does not exist"),
+        ("spos_oneshot", {"layout": "Oneshot"}, "did you mean 'OneShot'"),
+        ("mnasnet", {}, "mnasnet is no path of a search space"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            space_of(configured_by(model, **options), 10)

@@ -88,7 +88,7 @@ def test_reference_parameters_are_the_supernets(recipe):
     from src.nas.training import space_of
 
     config = CONFIGS[recipe]
-    space = space_of(config.model_options, 10 if "digits" in recipe else 1000, config.image_size)
+    space = space_of(config, 10 if "digits" in recipe else 1000, config.image_size)
     assert config.notes["reference"]["params"] == supernet_params(space)
 
 
