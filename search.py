@@ -26,7 +26,7 @@ from src.nas.journal import Journal
 from src.nas.searching import Candidate, header_of, run_search, search_of, tables_of
 from src.nas.space import Space, from_genes
 from src.nas.subnet import cut_out, path_of, write_subnet
-from src.nas.training import calibration_images, space_of, split_held_out, supernet_of
+from src.nas.training import calibration_images, operators_of, space_of, split_held_out, supernet_of
 from src.preprocessing import Preprocessing
 from src.run_folder import LAST, RunFolder, checkpoints_of, is_run, open_run
 from src.stop import StopRequest
@@ -184,6 +184,7 @@ def scores_of(config: Config, trained: Trained, log: Log) -> tuple[PathAccuracy,
     log.line(f"batch-norm statistics of each path from {len(calibration)} training images")
     network = supernet_of(trained.config, facts["num_classes"])
     load_checkpoint(trained.checkpoint, network)
+    log.line(f"CPU operators: {operators_of(network, config, log.line)}")
     return PathAccuracy(network, *batches), scored_on
 
 

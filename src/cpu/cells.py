@@ -43,12 +43,15 @@ class FusedConvNormAct(layers.ConvNormAct):
         self.settings = constant(self.norm.eps, 1.0 - self.norm.momentum, code_of(self.act))
         self.plain = plain_rule()
 
-    def construct(self, x: Value | Tensor) -> Value:
-        return self.normalised(x, self.plain)
+    def construct(self, x: Value | Tensor, mask: Tensor | None = None) -> Value:
+        weight = self.conv.weight
+        if mask is not None:
+            weight = weight * mask.reshape(-1, 1, 1, 1)
+        return self.normalised(x, weight, self.plain)
 
-    def normalised(self, x: Value | Tensor, residual: Tensor) -> Value:
+    def normalised(self, x: Value | Tensor, weight: Tensor, residual: Tensor) -> Value:
         """``residual`` is added before the activation, in evaluation only; the plain rule stands for none."""
-        norm, weight = self.norm, self.conv.weight
+        norm = self.norm
         data, rule = (x, self.plain) if self.is_stem else x
         if norm.training:
             y, rule, _, mean, variance = self.train_op(
@@ -72,7 +75,7 @@ class FusedInvertedBottleneck(layers.InvertedBottleneck):
         if not self.residual:
             return self.project(y)
         if not self.project.norm.training and x[1].shape == (1,):
-            return self.project.normalised(y, x[0])
+            return self.project.normalised(y, self.project.conv.weight, x[0])
         y = self.project(y)
         return self.add(x[0], x[1], y[0], y[1]), self.plain
 
@@ -116,6 +119,20 @@ class FusedSplit(layers.Split):
     def construct(self, x: Value) -> tuple[Value, Value]:
         first, second = self.split(x[0], x[1])
         return (first, self.plain), (second, self.plain)
+
+
+class FusedChannelMask(layers.ChannelMask):
+    """The mask becomes part of the rule: every activation is 0 where scale and shift are."""
+
+    def prepare(self, operators: Operators) -> None:
+        self.is_prepared = True
+
+    def construct(self, x: Value, mask: Tensor) -> Value:
+        data, rule = x
+        row = mask.reshape(-1)
+        if rule.shape == (1,):
+            return data, ops.stack([row, zeros(row), ops.ones_like(row)])
+        return data, rule * ops.stack([row, row, ops.ones_like(row)])
 
 
 class FusedGlobalAvgPool(layers.GlobalAvgPool):
@@ -169,6 +186,7 @@ FUSED: dict[type[nn.Cell], type[nn.Cell]] = {
     layers.Concat: FusedConcat,
     layers.ChannelShuffle: FusedChannelShuffle,
     layers.Split: FusedSplit,
+    layers.ChannelMask: FusedChannelMask,
     layers.GlobalAvgPool: FusedGlobalAvgPool,
     layers.SqueezeExcite: FusedSqueezeExcite,
     layers.MaxPool: FusedMaxPool,

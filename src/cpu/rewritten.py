@@ -25,7 +25,7 @@ class RewrittenConvNormAct(layers.ConvNormAct):
         else:
             self.depthwise = self.groups == conv.in_channels == conv.out_channels and self.stride <= 2
 
-    def construct(self, x: Tensor) -> Tensor:
+    def construct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.unfolded:
             y = unfolded(x, self.conv.weight, self.kernel, self.stride)
         elif self.grouped:
@@ -34,6 +34,8 @@ class RewrittenConvNormAct(layers.ConvNormAct):
             y = banded(x, self.conv.weight, self.kernel, self.stride)
         else:
             y = self.conv(x)
+        if mask is not None:
+            y = y * mask
         return self.act(self.norm(y))
 
 

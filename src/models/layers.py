@@ -101,8 +101,12 @@ class ConvNormAct(nn.Cell):
         self.norm = norm.build(out_channels) if norm else nn.Identity()
         self.act = ACTIVATIONS[act]()
 
-    def construct(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
+    def construct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``mask``, 0/1 [1, C, 1, 1]: which channels of the convolution are kept, before the normalisation."""
+        y = self.conv(x)
+        if mask is not None:
+            y = y * mask
+        return self.act(self.norm(y))
 
 
 class InvertedBottleneck(nn.Cell):
@@ -238,6 +242,14 @@ class Split(nn.Cell):
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = ops.chunk(x, 2, axis=1)
         return first, second
+
+
+class ChannelMask(nn.Cell):
+    """Zeroes the channels whose mask is 0."""
+
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``mask``: 0/1, [1, C, 1, 1]."""
+        return x * mask
 
 
 class Concat(nn.Cell):

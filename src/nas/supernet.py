@@ -21,7 +21,16 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Zero
 
 from src.errors import UsageError
-from src.models.layers import BatchNorm, ConvNormAct, Dropout, GlobalAvgPool, Network, SqueezeExcite, initialise
+from src.models.layers import (
+    BatchNorm,
+    ChannelMask,
+    ConvNormAct,
+    Dropout,
+    GlobalAvgPool,
+    Network,
+    SqueezeExcite,
+    initialise,
+)
 from src.models.spos import ChoiceBlock, first_weights
 from src.nas.space import Architecture, Position, Space
 from src.nearest import nearest
@@ -36,6 +45,7 @@ class MaskedBlock(ChoiceBlock):
     def __init__(self, *args, is_exact: bool, **kwargs):
         super().__init__(*args, **kwargs)
         self.is_exact = is_exact
+        self.mask = ChannelMask()
         self.is_xception = kwargs["choice"] == XCEPTION
 
     def construct(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -51,13 +61,11 @@ class MaskedBlock(ChoiceBlock):
         return self.join(self.shortcut(passing), self.se(self.body.project(y)))
 
     def pointwise(self, cell: ConvNormAct, x: Tensor, mask: Tensor) -> Tensor:
-        if self.is_exact:
-            return cell(x) * mask
-        return cell.act(cell.norm(cell.conv(x) * mask))
+        return self.mask(cell(x), mask) if self.is_exact else cell(x, mask)
 
     def depthwise(self, cell: ConvNormAct, x: Tensor, mask: Tensor) -> Tensor:
         # Batch-norm turns the zeros of masked channels into beta - mean gamma / sigma.
-        return cell(x) * mask if self.is_exact else cell(x)
+        return self.mask(cell(x), mask) if self.is_exact else cell(x)
 
 
 class SuperBlock(nn.Cell):

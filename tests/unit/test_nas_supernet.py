@@ -8,6 +8,7 @@ import pytest
 from mindspore import Tensor
 
 from src.config import load_config
+from src.cpu import use_operators
 from src.distributed import World
 from src.errors import UsageError
 from src.loss import LabelSmoothedCrossEntropy
@@ -83,17 +84,23 @@ def stand_alone(network, space, path):
     return subnet.set_train(False)
 
 
-@pytest.mark.parametrize(
-    "space",
-    [
-        TINY,
-        make_space("digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_after_pooling=True),
-        WITH_SE,
-    ],
-    ids=["plain", "last conv after pooling", "squeeze-excite"],
+def with_operators(network, mode):
+    assert use_operators(network, mode) == mode
+    return network
+
+
+AFTER_POOLING = make_space(
+    "digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_after_pooling=True, last_conv_out_channel=32
 )
-def test_a_path_equals_its_stand_alone_network(eager_mode, space):
-    network = disturbed(Supernet(space, 10)).set_train(False)
+
+
+@pytest.mark.parametrize(
+    ("space", "operators"),
+    [(TINY, "standard"), (TINY, "fused"), (AFTER_POOLING, "fused"), (WITH_SE, "standard"), (WITH_SE, "fused")],
+    ids=["plain, standard", "plain", "last conv after pooling", "squeeze-excite, standard", "squeeze-excite"],
+)
+def test_a_path_equals_its_stand_alone_network(eager_mode, space, operators):
+    network = with_operators(disturbed(Supernet(space, 10)), operators).set_train(False)
     domain = Domain.of(space)
     uniform = [Architecture((block,) * space.length, (1,) * space.length) for block in range(len(BLOCKS))]
     for path in [*uniform, *from_genes(domain.sample(np.random.default_rng(2), 3))]:
@@ -109,14 +116,39 @@ def test_upstream_masking_leaks_where_exact_masking_does_not(eager_mode):
     for masking in ("exact", "upstream"):
         network = disturbed(Supernet(TINY, 10, masking=masking)).set_train(False)
         network.set_path(np.array([*path.blocks, *path.channels]))
-        found[masking] = network(images()).asnumpy()
+        found[masking] = network(images()).asnumpy().copy()
         alone = stand_alone(network, TINY, path)(images()).asnumpy()
+        for operators in ("rewritten", "fused"):
+            again = with_operators(network, operators)(images()).asnumpy()
+            np.testing.assert_allclose(again, found[masking], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found["exact"], alone, rtol=1e-5, atol=1e-5)
     assert np.abs(found["upstream"] - alone).max() > 1e-3
 
 
-def test_one_graph_serves_a_hundred_paths_and_equals_eager_mode(graph_mode):
-    network = disturbed(Supernet(TINY, 10)).set_train(False)
+@pytest.mark.parametrize("masking", ["exact", "upstream"])
+@pytest.mark.parametrize("affine", [True, False])
+def test_fused_operators_train_a_path_like_the_standard_cells(eager_mode, masking, affine):
+    found = {}
+    for operators in ("standard", "fused"):
+        network = disturbed(Supernet(TINY, 10, masking=masking, affine=affine)).set_train(True)
+        network.dropout.set_train(False)
+        with_operators(network, operators).set_path(np.array([3, 0, 2, 1, 0, 2]))
+        parameters = network.trainable_params()
+        gradient = ms.value_and_grad(lambda x, net=network: (net(x) ** 2).mean(), None, parameters)
+        loss, gradients = gradient(images())
+        found[operators] = {"loss": loss.asnumpy()} | {
+            parameter.name: value.asnumpy() for parameter, value in zip(parameters, gradients, strict=True)
+        }
+        found[operators] |= {name: value for name, value in arrays(network).items() if "moving" in name}
+    largest = max(np.abs(value).max() for name, value in found["standard"].items() if name.endswith("weight"))
+    for name, expected in found["standard"].items():
+        scale = np.abs(expected).max() if "moving" in name else largest
+        np.testing.assert_allclose(found["fused"][name] / scale, expected / scale, rtol=0, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("operators", [pytest.param("standard", marks=pytest.mark.slow), "fused"])
+def test_one_graph_serves_a_hundred_paths_and_equals_eager_mode(graph_mode, operators):
+    network = with_operators(disturbed(Supernet(TINY, 10)), operators).set_train(False)
     genes = Domain.of(TINY).sample(np.random.default_rng(3), 100)
     compiled = []
     for row in genes:
@@ -163,10 +195,10 @@ def configured(**changes):
     return load_config("", values)
 
 
-def make_step(accumulate=1, loss_scale=1.0, **changes):
+def make_step(accumulate=1, loss_scale=1.0, operators="standard", **changes):
     config = configured(**changes)
     ms.set_seed(1)
-    network = disturbed(Supernet(TINY, 10))
+    network = with_operators(disturbed(Supernet(TINY, 10)), operators)
     optimizer = PathSGD(
         list(network.trainable_params()),
         config.momentum,
@@ -193,8 +225,9 @@ def everything(step):
     return {parameter.name: parameter.asnumpy().copy() for parameter in step.get_parameters()}
 
 
-def test_a_step_leaves_everything_off_the_path_as_it_was(graph_mode):
-    step = make_step()
+@pytest.mark.parametrize("operators", ["standard", "fused"])
+def test_a_step_leaves_everything_off_the_path_as_it_was(graph_mode, operators):
+    step = make_step(operators=operators)
     names = [parameter.name for parameter in step.get_parameters()]
     slot = dict(zip(names, slots([name.replace("velocity.", "") for name in names], TINY.length), strict=True))
     for _ in range(5):
@@ -288,8 +321,9 @@ def test_update_rule(eager_mode, is_nesterov):
         np.testing.assert_allclose(parameter.asnumpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_recalibration_is_exact_and_leaves_no_trace(graph_mode):
-    network = disturbed(Supernet(TINY, 10)).set_train(True)
+@pytest.mark.parametrize("operators", [pytest.param("standard", marks=pytest.mark.slow), "fused"])
+def test_recalibration_is_exact_and_leaves_no_trace(graph_mode, operators):
+    network = with_operators(disturbed(Supernet(TINY, 10)), operators).set_train(True)
     batches = [(images(8, seed), labels(8), 8) for seed in (5, 6)]
     filled_up = (images(8, 7), labels(8), 3)
     scores = PathAccuracy(network, [*batches, filled_up], [*batches, filled_up])
