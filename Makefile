@@ -65,15 +65,16 @@ format: $(VENV)/.ready
 	@"$(BIN)/ruff" check --fix --quiet . || true
 	@"$(BIN)/ruff" format .
 
-# PyTorch lives in an environment of its own: it is what the bench compares with, not a requirement.
-.venv-torch/.ready: Makefile
-	@"$(PYTHON)" -m venv --clear .venv-torch
-	@.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy
+# What the bench compares with is no requirement and lives in an environment of its own.
+.venv-bench/.ready: bench/requirements.txt
+	@"$(PYTHON)" -m venv --clear .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@touch "$@"
 
-bench: $(VENV)/.ready .venv-torch/.ready
+bench: $(VENV)/.ready .venv-bench/.ready
 	@"$(BIN)/python" -m bench
+	@"$(BIN)/python" -m bench.pipeline
 
 clean:
-	rm -rf "$(VENV)" .venv-torch .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" .venv-bench .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -95,19 +95,19 @@ class TrainData:
         steps = np.split(common, range(self.batch_size * self.world, len(common), self.batch_size * self.world))
         return np.concatenate([step.reshape(self.world, -1)[self.rank] for step in steps])
 
-    def pipeline(self, epoch: int, skip_steps: int = 0) -> ds.Dataset:
-        """The MindSpore data set of one epoch (columns ``image``, float32, and ``label``), its random operators seeded.
+    def pipeline(self, epoch: int, skip_steps: int = 0, is_normalized: bool = True) -> ds.Dataset:
+        """The MindSpore data set of one epoch (columns ``image`` and ``label``), its random operators seeded.
 
         The seed takes effect when the iterator is made: make it before the next call. It is MindSpore's global data
         seed, which also reseeds ``random`` and ``numpy.random``.
-        """
-        operators = train_transforms(self.transforms)
-        if not self.transforms.cuts_the_normalized:
-            operators.append(normalization(self.transforms))
-        return self._pipeline(operators, epoch, skip_steps)
 
-    def _pipeline(self, operators: list, epoch: int, skip_steps: int) -> ds.Dataset:
+        Args:
+            is_normalized: without it the images are bytes, unless ``transforms.cuts_the_normalized``.
+        """
         ds.config.set_seed(int(np.random.SeedSequence([self.seed, epoch, self.rank]).generate_state(1)[0]))
+        operators = train_transforms(self.transforms)
+        if is_normalized and not self.transforms.cuts_the_normalized:
+            operators.append(normalization(self.transforms))
         files = [self.files[index] for index in self.order(epoch)]
         pipeline = _pipeline(files, operators, self.batch_size, self.workers)
         return pipeline.skip(skip_steps) if skip_steps else pipeline
@@ -121,8 +121,7 @@ class TrainData:
                 skipped images are still decoded, which moves the random operators to where they were.
         """
         if skip_steps < self.steps_per_epoch:
-            pipeline = self._pipeline(train_transforms(self.transforms), epoch, skip_steps)
-            yield from _batches(pipeline, self.transforms)
+            yield from _batches(self.pipeline(epoch, skip_steps, is_normalized=False), self.transforms)
 
 
 class EvalData:
