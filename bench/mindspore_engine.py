@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from bench.serve import serve
-from src.cpu import use_operators
+from src.cpu import inference, use_operators
 from src.models import create_model
 
 
@@ -23,7 +23,8 @@ def main(mode: str, task: str, model: str, batch: str, size: str) -> None:
     images = Tensor(np.random.default_rng(0).normal(size=shape).astype(np.float32))
     labels = Tensor(np.arange(int(batch)) % 1000, ms.int32)
     if task == "eval":
-        serve(lambda: net(images).asnumpy())
+        evaluated = inference(net)  # as eval.py does
+        serve(lambda: evaluated(images).asnumpy())
         return
     loss, optimizer = nn.CrossEntropyLoss(), nn.Momentum(net.trainable_params(), 1e-3, 0.9)
 

@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from src.cpu import inference
 from src.data.dataset import EvalData
 from src.distributed import all_reduce_counts, all_reduce_sum
 from src.errors import RunFailed
@@ -59,7 +60,7 @@ class Evaluator:
     """
 
     def __init__(self, network: nn.Cell, loss: LabelSmoothedCrossEntropy):
-        self._scores = _Scores(network, loss)
+        self._scores = _Scores(inference(network), loss)
         self._num_classes = loss.num_classes
 
     def run(

@@ -13,7 +13,8 @@ import mindspore as ms
 from mindspore import nn
 
 from src.cpu.build import BuildError, library
-from src.cpu.cells import FUSED, conv_kind
+from src.cpu.cells import FUSED, FusedConvNormAct, conv_kind
+from src.cpu.inference import Inference, NoProgram
 from src.cpu.operators import Operators
 from src.cpu.rewritten import REWRITTEN
 from src.errors import UsageError
@@ -53,6 +54,21 @@ def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] =
             say(f"CPU operators: {error}; MindSpore's own are used instead, rewritten")
     _swap(net, REWRITTEN)
     return "rewritten"
+
+
+def inference(net: nn.Cell) -> nn.Cell:
+    """A cell that computes what ``net`` computes in evaluation, as one operator and without gradients.
+
+    Parameters that change later are seen. ``net`` itself where there is nothing faster: operators other than
+    ``fused``, or a network that is no `layers.Network` of the cells there.
+    """
+    is_fused = any(isinstance(cell, FusedConvNormAct) for _, cell in net.cells_and_names())
+    if not is_fused or not isinstance(net, layers.Network):
+        return net
+    try:
+        return Inference(net, Operators(library()))
+    except NoProgram:
+        return net
 
 
 def _check_cells(net: nn.Cell) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from src import cpu
-from src.cpu import build, use_operators
+from src.cpu import build, inference, use_operators
 from src.errors import UsageError
 from src.models import create_model
 from src.models.layers import (
@@ -147,8 +147,51 @@ def test_registry_networks_in_evaluation(name):
         assert use_operators(net, mode) == mode
         assert [p.name for p in net.get_parameters()] == names
         np.testing.assert_allclose(net(x).asnumpy(), exact, atol=1e-4 * np.abs(exact).max())
+        if mode == "fused":
+            whole = inference(net)
+            assert whole is not net
+            np.testing.assert_allclose(whole(x).asnumpy(), exact, atol=1e-4 * np.abs(exact).max())
+            assert [p.name for p in net.get_parameters()] == names
+        else:
+            assert inference(net) is net
     use_operators(net, "standard")
     assert (net(x).asnumpy() == exact).all()
+
+
+class TestInference:
+    """A network's evaluation as one operator."""
+
+    @pytest.mark.parametrize("graph", [False, True])
+    def test_equals_the_cells_and_sees_new_parameters(self, graph):
+        ms.set_context(mode=ms.GRAPH_MODE if graph else ms.PYNATIVE_MODE)
+        try:
+            net = small_net("fused")
+            whole = inference(net)
+            net.set_train(True)  # what the network itself is doing does not matter
+            exact = small_net("standard")
+            exact.set_train(False)
+            x, _ = images()
+            for _ in range(2):
+                np.testing.assert_allclose(whole(x).asnumpy(), exact(x).asnumpy(), atol=1e-5)
+                for name in ("features.unit1.expand.norm.moving_mean", "features.branches.mix.conv.weight"):
+                    for each in (net, exact):
+                        parameter = each.parameters_dict()[name]
+                        ops.assign(parameter, parameter * 2 + 0.25)
+        finally:
+            ms.set_context(mode=ms.PYNATIVE_MODE)
+
+    def test_an_image_in_any_batch_gives_the_same_bits(self):
+        whole = inference(small_net("fused"))
+        x, _ = images(40)
+        together = whole(x).asnumpy()
+        for i in range(len(x)):
+            assert (whole(x[i : i + 1]).asnumpy() == together[i]).all()
+
+    def test_what_has_no_program_stays_as_it_is(self):
+        net = small_net("fused")
+        net.hidden = SqueezeExcite(20, 8)
+        assert inference(net) is net
+        assert inference(net.features) is net.features
 
 
 def test_strides_on_inputs_of_one_shape():

@@ -10,11 +10,11 @@ namespace cpu {
 // Lane j of the results: of a where bit S of j is clear (set), else of b where it is set, from the lane beside it.
 template <std::size_t S, std::size_t... J>
 INLINE Vec low_blocks(Vec a, Vec b, std::index_sequence<J...>) {
-  return Vec{(J & S ? b[J - S] : a[J])...};
+  return Vec{(J & S ? b[J ^ S] : a[J])...};
 }
 template <std::size_t S, std::size_t... J>
 INLINE Vec high_blocks(Vec a, Vec b, std::index_sequence<J...>) {
-  return Vec{(J & S ? b[J] : a[J + S])...};
+  return Vec{(J & S ? b[J] : a[J ^ S])...};
 }
 
 // Transposes a square of vectors in registers: blocks of S = lanes / 2, then of half that, and so on.
