@@ -7,6 +7,7 @@ and of stem and head, and the prediction is compared with whole networks, measur
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor, nn
 
+from src.cpu import MODES, use_operators
 from src.device import describe_device, set_up, versions
 from src.errors import UsageError, run
+from src.files import write_text
 from src.nas.cost import Table
 from src.nas.space import Domain, Space, from_genes, make_space
 from src.nas.supernet import build_block, build_subnet
@@ -26,7 +29,8 @@ MILLISECONDS = 1000.0
 
 
 def measure(cell: nn.Cell, inputs: Tensor, repeats: int) -> float:
-    """Median time of one forward, ms, after two that compile and warm up."""
+    """Time of one forward, ms, after two that compile and warm up: the shortest of ``repeats``, since whatever else
+    the machine does only adds to it."""
     cell.set_train(False)
     for _ in range(2):
         cell(inputs).asnumpy()
@@ -35,48 +39,67 @@ def measure(cell: nn.Cell, inputs: Tensor, repeats: int) -> float:
         start = time.perf_counter()
         cell(inputs).asnumpy()
         seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds)) * MILLISECONDS
+    return min(seconds) * MILLISECONDS
 
 
 def measure_table(
-    space: Space, batch: int, repeats: int, header: dict, say: Callable[[str], None], compared: int = 50
+    space: Space,
+    batch: int,
+    repeats: int,
+    header: dict,
+    say: Callable[[str], None],
+    compared: int = 50,
+    prepare: Callable[[nn.Cell], object] = lambda cell: None,
 ) -> dict:
     """Times every distinct block of ``space``, and ``compared`` random whole networks to check the sum.
 
     Positions of the same shape share one measurement. Stem and head are what whole networks take
     beyond their blocks, by the median.
 
+    Args:
+        header: what was measured on.
+        prepare: given every cell before its first call, to choose its operators.
+
     Returns:
         The table as JSON values: header, choices [L][4][C] and fixed in ms, and the check.
     """
+
+    def timed(cell: nn.Cell, inputs: Tensor) -> float:
+        prepare(cell)
+        return measure(cell, inputs, repeats)
+
     rng = np.random.default_rng(0)
     positions = space.positions()
     choices = np.empty((len(positions), len(BLOCKS), len(space.channel_scales)))
-    timed: dict[tuple, float] = {}
+    known: dict[tuple, float] = {}
     for number, position in enumerate(positions):
         shape = (batch, position.in_channels, position.in_size, position.in_size)
         inputs = Tensor(rng.standard_normal(shape).astype(np.float32))
         for block in range(len(BLOCKS)):
             for channel in range(len(space.channel_scales)):
                 key = (position, block, channel)
-                if key not in timed:
-                    timed[key] = measure(build_block(space, position, block, channel), inputs, repeats)
-                choices[number, block, channel] = timed[key]
+                if key not in known:
+                    known[key] = timed(build_block(space, position, block, channel), inputs)
+                choices[number, block, channel] = known[key]
         say(f"position {number + 1} of {len(positions)} measured")
     genes = Domain.of(space).sample(rng, compared)
     image = Tensor(rng.standard_normal((batch, 3, space.input_size, space.input_size)).astype(np.float32))
-    measured = []
-    for row in genes:
-        network = build_subnet(space, from_genes(row[None])[0], space.num_classes)
-        measured.append(measure(network, image, repeats))
+    measured = [timed(build_subnet(space, path, space.num_classes), image) for path in from_genes(genes)]
     sums = Table("latency", "ms", 0.0, choices).totals(genes)
     fixed = float(np.median(np.array(measured) - sums))
     return {
-        "header": {**header, "batch_size": batch, "repeats": repeats, "space": space.channels_layout},
+        "header": {**header, "batch_size": batch, "repeats": repeats, "space": _described(space)},
         "fixed": fixed,
         "choices": choices.tolist(),
         "check": compare(sums + fixed, np.array(measured)),
     }
+
+
+def _described(space: Space) -> dict:
+    """What of a space its blocks' latency depends on, as JSON gives it back."""
+    fields = dataclasses.asdict(space)
+    fields.pop("num_classes")
+    return json.loads(json.dumps(fields))
 
 
 def compare(predicted: np.ndarray, measured: np.ndarray) -> dict:
@@ -110,14 +133,17 @@ def read_latency_table(path: Path, space: Space) -> Table:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        choices, fixed = np.array(content["choices"], float), float(content["fixed"])
+        choices, fixed, measured = (
+            np.array(content["choices"], float),
+            float(content["fixed"]),
+            content["header"]["space"],
+        )
     except OSError as error:
         raise UsageError(f"cannot read the latency table {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not a latency table of python -m src.nas.latency") from error
-    shape = (space.length, len(BLOCKS), len(space.channel_scales))
-    if choices.shape != shape:
-        raise UsageError(f"{path} is the latency table of another space: its shape is {choices.shape}, not {shape}")
+    if other := sorted(key for key, value in _described(space).items() if measured.get(key) != value):
+        raise UsageError(f"{path} is the latency table of another space: it differs in {', '.join(other)}")
     return Table("latency", "ms", fixed, choices)
 
 
@@ -129,24 +155,43 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--use_se", action="store_true")
     parser.add_argument("--last_conv_after_pooling", action="store_true")
     parser.add_argument("--image_size", type=int, default=0, help="pixels (0: the layout's own)")
-    parser.add_argument("--batch_size", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--compare", type=int, default=50, help="whole networks to compare with")
-    parser.add_argument("--device_target", default="auto")
+    parser.add_argument("--batch_size", type=_positive, default=1)
+    parser.add_argument("--repeats", type=_positive, default=10, help="forwards, of which the shortest counts")
+    parser.add_argument("--compare", type=_positive, default=50, help="whole networks to compare with")
+    parser.add_argument("--cpu_operators", choices=MODES, default="auto")
+    parser.add_argument("--device_target", choices=("auto", "CPU", "GPU", "Ascend"), default="auto")
     given = parser.parse_args(argv)
     changes = {"input_size": given.image_size} if given.image_size else {}
     space = make_space(
         given.layout, use_se=given.use_se, last_conv_after_pooling=given.last_conv_after_pooling, **changes
     )
+    if not given.file.parent.is_dir():
+        raise UsageError(f"there is no folder {given.file.parent} to write the table into")
     target = set_up(given.device_target, 0, "graph", False, 1)
-    header = {"device": describe_device(target), "versions": versions(), "image_size": space.input_size}
-    content = measure_table(space, given.batch_size, given.repeats, header, print, given.compare)
-    given.file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    operators: set[str] = set()
+    header = {"device": describe_device(target), "versions": versions()}
+    content = measure_table(
+        space,
+        given.batch_size,
+        given.repeats,
+        header,
+        print,
+        given.compare,
+        lambda cell: operators.add(use_operators(cell, given.cpu_operators)),
+    )
+    content["header"]["cpu_operators"] = " and ".join(sorted(operators))
+    write_text(given.file, json.dumps(content, indent=1))
     check = content["check"]
     print(
         f"{given.file}: over {check['paths']} random paths, predicted against measured latency: rank correlation "
         f"{check['rank_correlation']:.3f}, mean error {check['mean_relative_error']:.1%}"
     )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text}")
+    return int(text)
 
 
 if __name__ == "__main__":

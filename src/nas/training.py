@@ -364,6 +364,8 @@ def parts_of(
         train_data: without the images held out; some of it gives the batch-norm statistics of a path.
         say: takes a line on every path that is evaluated.
     """
+    if config.sync_batch_norm:
+        raise UsageError("--sync_batch_norm is not for a supernet, whose paths get batch-norm statistics of their own")
     network = supernet_of(config, loss.num_classes)
     seed_dropout(network, config.seed, world.rank)
     if config.pretrained:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import mindspore
 import numpy as np
@@ -20,7 +25,9 @@ from src.config import load_config
 from src.errors import UsageError
 
 COMMON = "--mode pynative --workers 2 --check_data False --batch_size 4"
-SIZES = "--search_population 3 --search_generations 2 --search_retain 2 --calibration_images 8"
+SIZES = "--search_population 8 --search_generations 4 --search_retain 3 --calibration_images 8"
+KILLS = 10
+PATIENCE = 300  # seconds
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +39,7 @@ def own_folder(tmp_path, monkeypatch):
 
 def supernet(photos, run, words: str = "", common: str = COMMON) -> None:
     recipe = f"--config_path spos_supernet_digits --data_path {photos} --run_dir {run} --calibration_images 8"
-    train.main(f"{recipe} {common} --epochs 1 --channel_start_epoch 0 --search_holdout 0.25 {words}".split())
+    train.main(f"{recipe} {common} --epochs 1 --channel_start_epoch 0 --search_holdout 0.5 {words}".split())
 
 
 def last(run):
@@ -41,9 +48,10 @@ def last(run):
 
 @pytest.fixture(scope="module")
 def trained(photos, tmp_path_factory):
-    """A supernet's run; not to be changed."""
+    """A supernet's run, long enough for its paths to differ; not to be changed."""
     run = tmp_path_factory.mktemp("supernet") / "run"
-    supernet(photos, run, "--max_steps 2 --eval_epochs 0")
+    words = "--epochs 4 --warmup_epochs 0 --lr 0.1 --channel_warm_up False --max_steps 12 --eval_epochs 0"
+    supernet(photos, run, words)
     return run
 
 
@@ -51,9 +59,13 @@ def trained(photos, tmp_path_factory):
 def searched(photos, trained, tmp_path_factory):
     """The run of a search of that supernet; not to be changed."""
     run = tmp_path_factory.mktemp("search") / "run"
-    words = f"--supernet {trained} --data_path {photos} --run_dir {run} {COMMON} {SIZES}"
-    search.main(f"--config_path spos_search_digits {words}".split())
+    search.main(search_words(photos, trained, run))
     return run
+
+
+def search_words(photos, trained, run) -> list[str]:
+    words = f"--supernet {trained} --data_path {photos} --run_dir {run} {COMMON} {SIZES}"
+    return f"--config_path spos_search_digits {words}".split()
 
 
 def candidates(run):
@@ -64,21 +76,22 @@ def candidates(run):
 def test_the_supernet_says_how_its_paths_fare(photos, tmp_path, capsys):
     supernet(photos, tmp_path / "space")
     printed = capsys.readouterr().out
-    assert "6 training images are held out for the search" in printed
+    assert "12 training images are held out for the search" in printed
     for name in ("smallest", "largest", "random 1", "random 3"):
         assert f"path {name} (" in printed
     assert f"next: python search.py --supernet {tmp_path / 'space'}" in printed
-    assert json.loads((tmp_path / "space" / "result.json").read_text())["updates"] == 18 // 4
+    assert json.loads((tmp_path / "space" / "result.json").read_text())["updates"] == 12 // 4
 
 
 @pytest.mark.slow
 def test_search_and_the_found_network(photos, searched, tmp_path):
     rows = candidates(searched)
-    assert len(rows) >= 3
+    assert len(rows) >= 8
+    assert len({row["accuracy"] for row in rows}) >= 3
     assert max(float(row["flops"]) for row in rows) <= 0.9
     best = max(rows, key=lambda row: float(row["accuracy"]))
     assert all((searched / name).stat().st_size for name in ("index.html", "accuracy.png", "choices.png"))
-    assert "scored on 6 training images held out" in (searched / "log.txt").read_text()
+    assert "scored on 12 training images held out" in (searched / "log.txt").read_text()
 
     recipe = load_config(str(searched / "best.yaml"))
     assert not recipe.train_supernet
@@ -170,3 +183,71 @@ def test_a_resumed_supernet_is_the_uninterrupted_one(photos, tmp_path, mode):
 def test_a_supernet_has_no_accuracy_of_its_own(trained, photos):
     with pytest.raises(UsageError, match=r"search\.py --supernet"):
         evaluation.main(f"--checkpoint_path {trained} --val_data_path {photos}/val --mode pynative".split())
+
+
+def assert_same_search(run, undisturbed):
+    for name in ("candidates.csv", "journal.jsonl", "best.yaml"):
+        assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_killed_ten_times_at_random_moments_a_search_ends_like_an_undisturbed_one(
+    root, photos, trained, searched, tmp_path
+):
+    run, rng = tmp_path / "run", np.random.default_rng(1)
+    command = [sys.executable, str(root / "search.py"), *search_words(photos, trained, run)]
+
+    def noted() -> int:
+        journal = run / "journal.jsonl"
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}, stdout=subprocess.DEVNULL)
+
+    for kill in range(KILLS):
+        before, deadline = noted(), time.monotonic() + PATIENCE
+        with start() as process:
+            # Some lives end while they start; the others after one or two more lines, somewhere in a path.
+            lines = kill % 3
+            while noted() < before + lines and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.3) if lines else rng.uniform(0, 8))
+            assert process.poll() is None, "the search was over before its tenth kill"
+            process.kill()
+    assert noted() > 3
+    with start() as process:
+        assert process.wait(PATIENCE) == 0
+    assert_same_search(run, searched)
+
+
+@pytest.mark.slow
+def test_two_processes_search_like_one(root, photos, trained, searched, tmp_path):
+    launched(root, "run_search_cpu.sh", photos, "--ranks", "2", *search_words(photos, trained, tmp_path / "run"))
+    assert_same_search(tmp_path / "run", searched)
+    assert "rank 0 of 2" in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_paths(root, photos, tmp_path):
+    words = f"--config_path spos_supernet_digits --run_dir {tmp_path}/run {COMMON} --max_steps 3 --eval_epochs 0"
+    more = "--is_distributed --channel_start_epoch 0 --channel_warm_up False --search_holdout 0.5"
+    printed = launched(root, "run_distribute_train_cpu.sh", "2", photos, *words.split(), *more.split())
+    # A rank on another path would have updated other blocks.
+    assert "all 2 ranks hold the same weights" in printed
+    sampler = last(tmp_path / "run").state["sampler_state"].tobytes().rstrip(b"\0")
+    assert json.loads(sampler)["drawn"] == 3
+
+
+def launched(root, script, *words) -> str:
+    """What a launcher printed; it must succeed."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", str(root / "scripts" / script), *map(str, words)],
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(root), "VIRTUAL_ENV": sys.prefix},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

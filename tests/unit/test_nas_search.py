@@ -1,8 +1,10 @@
 """A search as a whole: killed and restarted it ends as if nothing had happened; what it writes is usable."""
 
+import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +13,11 @@ import yaml
 from src.config import load_config
 from src.distributed import World
 from src.errors import UsageError
-from src.nas import search_report
+from src.nas import latency, search_report
 from src.nas.journal import Journal
 from src.nas.latency import compare, rank_correlation, read_latency_table
 from src.nas.searching import header_of, run_search, search_of, tables_of
-from src.nas.space import LAYOUTS
+from src.nas.space import LAYOUTS, make_space
 
 SPACE = LAYOUTS["digits"]
 SETTINGS = {
@@ -210,21 +212,41 @@ def test_rank_correlation():
     }
 
 
-def test_latency_table_is_a_cost_like_the_others(tmp_path):
-    import json
-
+def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monkeypatch):
+    space = make_space(
+        "digits", stage_repeats=(1, 1), stage_out_channels=(24, 32), channel_scales=(1.0, 2.0), last_conv_out_channel=16
+    )
+    built, seconds = [], iter(range(10**6))
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(seconds))
+    content = latency.measure_table(space, 2, 3, {"device": "clock"}, lambda _: None, 5, built.append)
+    # With this clock every forward takes a second, so a network takes as long as one block and not as their sum.
+    assert content["choices"] == [[[1000.0] * 2] * 4] * 2
+    assert content["fixed"] == -1000.0
+    assert content["check"]["paths"] == 5
+    assert content["check"]["mean_relative_error"] == 0
+    assert len(built) == 2 * 4 * 2 + 5
+    assert {key: content["header"][key] for key in ("device", "batch_size", "repeats")} == {
+        "device": "clock",
+        "batch_size": 2,
+        "repeats": 3,
+    }
+    content["choices"] = np.arange(16, dtype=float).reshape(2, 4, 2).tolist()
     path = tmp_path / "latency.json"
-    choices = np.arange(6 * 4 * 5, dtype=float).reshape(6, 4, 5)
-    path.write_text(json.dumps({"header": {}, "fixed": 2.0, "choices": choices.tolist()}))
-    config = load_config("", {**SETTINGS, "latency_table": str(path), "search_constraints": {"latency": [0, 330]}})
-    tables = tables_of(config, SPACE)
-    genes = np.zeros((1, 12), np.int8)
-    assert tables["latency"].totals(genes)[0] == 2 + sum(range(0, 120, 20))
-    assert search_of(config, SPACE, tables).total() > 0
-    with pytest.raises(UsageError, match="another space"):
-        read_latency_table(path, LAYOUTS["OneShot"])
+    path.write_text(json.dumps(content))
+    config = load_config("", {**SETTINGS, "latency_table": str(path), "search_constraints": {"latency": [0, -990]}})
+    tables = tables_of(config, space)
+    assert tables["latency"].totals(np.array([[1, 3, 0, 1]]))[0] == -1000 + 2 + 15
+    the_search = search_of(config, space, tables)
+    assert (tables["latency"].totals(the_search.ask()) <= -990).all()
+    with pytest.raises(UsageError, match=r"latency can be from -992 to -978 ms"):
+        search_of(config.replace(search_constraints={"latency": [0, -995]}), space, tables)
+
+    for other, message in ((make_space("digits"), "channel_scales"), (replace(space, use_se=True), "use_se")):
+        with pytest.raises(UsageError, match=f"another space: it differs in .*{message}"):
+            read_latency_table(path, other)
+    assert read_latency_table(path, replace(space, num_classes=3)).fixed == -1000
     path.write_text("{}")
     with pytest.raises(UsageError, match="not a latency table"):
-        read_latency_table(path, SPACE)
+        read_latency_table(path, space)
     with pytest.raises(UsageError, match="cannot read"):
-        read_latency_table(tmp_path / "missing.json", SPACE)
+        read_latency_table(tmp_path / "missing.json", space)

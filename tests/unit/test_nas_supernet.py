@@ -11,15 +11,16 @@ from src.config import load_config
 from src.cpu import use_operators
 from src.distributed import World
 from src.errors import UsageError
+from src.evaluation import Evaluation
 from src.loss import LabelSmoothedCrossEntropy
 from src.models.layers import weights
 from src.models.spos import spos
 from src.nas.batch_norm import PathAccuracy
-from src.nas.cost import supernet_params
+from src.nas.cost import cost_tables, supernet_params
 from src.nas.optim import PathSGD, slots
 from src.nas.space import PUBLISHED, Architecture, Domain, from_genes, make_space
 from src.nas.supernet import Supernet, build_subnet, subnet_weights
-from src.nas.training import SupernetStep, sampler_of, space_of, split_held_out
+from src.nas.training import SupernetEvaluator, SupernetStep, sampler_of, space_of, split_held_out
 from src.spos_choices import BLOCKS
 from src.step import state
 
@@ -353,6 +354,62 @@ def test_recalibration_is_exact_and_leaves_no_trace(graph_mode, operators):
             ms.set_context(mode=ms.GRAPH_MODE)
         np.testing.assert_allclose(compiled, alone, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(logits, compiled)
+
+
+class Photos(list):
+    """Batches as `EvalData` gives them."""
+
+    total = 16
+
+
+class Witness:
+    """Stands for an evaluator: notes the path and a statistic it finds, and gives each path another accuracy."""
+
+    def __init__(self, network):
+        self.network, self.seen = network, []
+
+    def run(self, data, before_batch):
+        before_batch()
+        mean = self.network.features.stem.norm.moving_mean.asnumpy().copy()
+        self.seen.append((self.network.path.asnumpy().tolist(), mean))
+        top1 = len(self.seen) / 10
+        return Evaluation(1.0 - top1, top1, 1.0, images=13, total=13, images_per_second=1.0, confusion=None)
+
+
+def test_epochs_are_compared_on_the_same_five_paths_with_statistics_of_their_own(eager_mode):
+    network = disturbed(Supernet(TINY, 10)).set_train(True)
+    calibration = Photos([(images(8, seed), labels(8), 8) for seed in (5, 6)])
+    domain = Domain.of(TINY, channel_range=(1, 4))
+    before = arrays(network)
+
+    def evaluated(seed):
+        witness, said = Witness(network), []
+        evaluator = SupernetEvaluator(witness, network, calibration, domain, seed, said.append)
+        result = evaluator.run(None)
+        return witness.seen, evaluator.paths, result, said
+
+    seen, paths, result, said = evaluated(1)
+    assert list(paths) == ["smallest", "largest", "random 1", "random 2", "random 3"]
+    flops = cost_tables(TINY)["flops"]
+    assert [flops.totals(paths[name][None])[0] for name in ("smallest", "largest")] == list(flops.range(domain))
+    assert [path for path, _ in seen] == [genes.tolist() for genes in paths.values()]
+    assert result.top1 == pytest.approx(0.3) and result.loss == pytest.approx(0.7)
+    assert (result.images, result.total) == (13, 13)
+    assert [line.partition(" (")[0] for line in said[:-1]] == [f"path {name}" for name in paths]
+    assert said[-1] == "batch-norm statistics from 16 images for each path"
+
+    stem = network.features.stem
+    batches = [stem.conv(batch).asnumpy() for batch, _, _ in calibration]
+    expected = np.mean([batch.mean((0, 2, 3)) for batch in batches], axis=0)
+    for _, mean in seen:
+        np.testing.assert_allclose(mean, expected, atol=1e-5)
+    after = arrays(network)
+    assert [name for name in before if not np.array_equal(before[name], after[name])] == []
+
+    again, _, _, _ = evaluated(1)
+    other, _, _, _ = evaluated(2)
+    assert [path for path, _ in again] == [path for path, _ in seen]
+    assert [path for path, _ in other][2:] != [path for path, _ in seen][2:]
 
 
 def test_held_out_images_are_a_fixed_share_of_every_class():
