@@ -12,7 +12,8 @@ from mindspore import nn
 
 from src.checkpoint import load_checkpoint
 from src.config import Config
-from src.cpu import use_operators
+from src.cpu import operators_in, use_operators
+from src.cpu.optimizers import update_in_one_pass
 from src.data.check import check_folder, default_cache, usable_images
 from src.data.classes import Images, build_class_index, check_same_classes, find_split, find_val, list_images
 from src.data.dataset import EvalData, TrainData
@@ -198,6 +199,8 @@ def step_of(
         rms_decay=config.rms_decay,
         rms_epsilon=config.rms_epsilon,
     )
+    if operators := operators_in(network):
+        update_in_one_pass(optimizer, operators)
     return TrainStep(
         network,
         loss,

@@ -62,13 +62,19 @@ def inference(net: nn.Cell) -> nn.Cell:
     Parameters that change later are seen. ``net`` itself where there is nothing faster: operators other than
     ``fused``, or a network that is no `layers.Network` of the cells there.
     """
-    is_fused = any(isinstance(cell, FusedConvNormAct) for _, cell in net.cells_and_names())
-    if not is_fused or not isinstance(net, layers.Network):
+    operators = operators_in(net)
+    if operators is None or not isinstance(net, layers.Network):
         return net
     try:
-        return Inference(net, Operators(library()))
+        return Inference(net, operators)
     except NoProgram:
         return net
+
+
+def operators_in(net: nn.Cell) -> Operators | None:
+    """The fused operators if ``net`` computes with them."""
+    is_fused = any(isinstance(cell, FusedConvNormAct) for _, cell in net.cells_and_names())
+    return Operators(library()) if is_fused else None
 
 
 def _check_cells(net: nn.Cell) -> None:

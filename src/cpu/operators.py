@@ -223,6 +223,22 @@ class Operators:
 
         return self.custom("avg_pool", lambda x, *rest: halved(x), 1, bprop)
 
+    def update(self, name: str) -> ops.Custom:
+        """``momentum``, ``marked_momentum`` or ``rmsprop``: one update of a list of parameters, in place.
+
+        (rate, factor of the gradients, settings, decay of each, 0/1 for each, *weights, *states, *gradients); what it
+        returns means nothing.
+        """
+        op = self.custom(f"{name}_update", lambda rate, *rest: (1,), 1)
+        # Without it a graph would run it when it likes, or not at all: its output is of no use.
+        op.add_prim_attr("side_effect_mem", True)
+        return op
+
+    @functools.cached_property
+    def norm(self) -> ops.Custom:
+        """(0/1 for each, *tensors) to the Euclidean norm [1] of the chosen tensors together."""
+        return self.custom("norm", lambda *shapes: (1,), 1)
+
 
 def told_apart(op: ops.Custom, stride: int) -> ops.Custom:
     """PyNative keeps the output shapes it has inferred by an operator's attributes and inputs, not by its instance."""

@@ -16,7 +16,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.checkpoint import load_checkpoint
 from src.config import Config
-from src.cpu import use_operators
+from src.cpu import operators_in, use_operators
 from src.data.classes import Images
 from src.data.dataset import EvalData, TrainData
 from src.distributed import World
@@ -248,16 +248,13 @@ class SupernetStep(nn.Cell):
             if self.drawn % self.accumulate:
                 return True
             gradients = self.sums
-        picked = [gradients[index] for index in chosen]
-        # The L2 norm is finite exactly when every gradient is (and their squares are).
-        norm = float(ops.sqrt(ops.stack([(g * g).sum() for g in picked]).sum()).asnumpy()) * self.factor
+        norm = self.optimizer.norm(chosen, gradients) * self.factor
         is_finite = bool(np.isfinite(norm))
         if is_finite:
             factor = self.factor * min(1.0, self.grad_clip / norm if self.grad_clip and norm else 1.0)
-            scaled = {i: g * factor for i, g in zip(chosen, picked, strict=True)} if factor != 1.0 else gradients
             updates = int(self.global_step.asnumpy()[0])
             rate = self.learning_rates[min(updates, len(self.learning_rates) - 1)]
-            self.optimizer.update(chosen, scaled, float(rate))
+            self.optimizer.update(chosen, gradients, float(rate), factor)
             self.global_step.set_data(Tensor([updates + 1], ms.int32))
         else:
             self.overflow_count.set_data(Tensor(int(self.overflow_count.asnumpy()) + 1, ms.int32))
@@ -396,9 +393,8 @@ def step_of(
     if config.loss_scale_mode == "dynamic":
         raise UsageError("a supernet is trained with --loss_scale_mode none or fixed")
     parameters = list(supernet.trainable_params())
-    optimizer = PathSGD(
-        parameters, config.momentum, config.optimizer == "nesterov", config.weight_decay, config.weight_decay_on
-    )
+    is_nesterov, decay = config.optimizer == "nesterov", (config.weight_decay, config.weight_decay_on)
+    optimizer = PathSGD(parameters, config.momentum, is_nesterov, *decay, operators_in(supernet))
     return SupernetStep(
         network,
         supernet,

@@ -10,8 +10,10 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from src import cpu
-from src.cpu import build, inference, use_operators
+from src.cpu import build, inference, operators_in, use_operators
+from src.cpu.optimizers import update_in_one_pass
 from src.errors import UsageError
+from src.loss import LabelSmoothedCrossEntropy
 from src.models import create_model
 from src.models.layers import (
     Add,
@@ -26,6 +28,8 @@ from src.models.layers import (
     Split,
     SqueezeExcite,
 )
+from src.optim import create_optimizer
+from src.step import TrainStep
 
 MODES = ("fused", "rewritten")
 NORM = BatchNorm(eps=1e-3)
@@ -128,6 +132,36 @@ def test_gradients_with_frozen_statistics(graph, frozen):
     for i, (a, b) in enumerate(zip(own, standard, strict=True)):
         scale = largest if i else np.abs(b).max()
         np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=1e-4)
+
+
+def test_the_update_in_one_pass_is_neither_lost_nor_made_where_it_must_not():
+    """In the one branch of a compiled training step: a graph knows of the update only that it has an effect."""
+    x, labels = images()
+    infinite = Tensor(np.full(x.shape, np.inf, np.float32))
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    found = []
+    for is_one_pass in (False, True):
+        net = small_net("fused")
+        optimizer = create_optimizer(net.trainable_params(), name="momentum", lr=0.05, weight_decay=1e-3)
+        if is_one_pass:
+            update_in_one_pass(optimizer, operators_in(net))
+        train = TrainStep(net, LabelSmoothedCrossEntropy(5, 0.1, "uniform"), optimizer).set_train(True)
+        losses = []
+        for batch in (x, x, infinite, x):
+            before = {p.name: p.asnumpy().copy() for p in optimizer.get_parameters()}
+            losses.append(train(batch, labels)[0].asnumpy())
+            changed = {p.name for p in optimizer.get_parameters() if (p.asnumpy() != before[p.name]).any()}
+            assert bool(changed) == (batch is x)
+            if batch is infinite:  # its statistics are not protected, and the next losses would be NaN
+                for parameter in net.get_parameters():
+                    if "moving" in parameter.name:
+                        ops.assign(parameter, ops.ones_like(parameter))
+        found.append(losses)
+        assert int(train.overflow_count.asnumpy()) == 1
+    ms.set_context(mode=mode)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    assert found[0][3] < found[0][0]
 
 
 def test_two_runs_are_equal_to_the_bit():

@@ -426,6 +426,48 @@ class TestBetweenConvolutions:
         self.check_gradient(call, "avg_pool_grad", [x, reads.array(), [same], d], x, reads, gradient)
 
 
+@pytest.mark.parametrize("name", ["momentum", "marked_momentum", "rmsprop"])
+def test_update_of_all_parameters(call, name):
+    """Tensors of a vector and a rest, of less than a vector, of more than a thread's share; one not chosen."""
+    shapes, chosen, decay = [(19,), (3, 1), (40, 7), (5,)], [1, 1, 1, 0], [0.0, 0.3, 0.1, 0.2]
+    states = 1 if name == "momentum" else 2
+    weights, *rest = ([numbers(*shape).astype(np.float32) for shape in shapes] for _ in range(2 + states))
+    moments, gradients = rest[0], rest[-1]
+    squares = [np.abs(value) for value in rest[0]]
+    if name == "rmsprop":
+        rest[0], moments = squares, rest[1]
+    settings = {"rmsprop": [0.9, 0.8, 0.1]}.get(name, [0.9, name == "momentum"])
+    old_weights, old_moments, old_squares = (
+        [v.astype(np.float64) for v in values] for values in (weights, moments, squares)
+    )
+    lists = [*weights, *(value for values in rest for value in values)]
+    call(f"{name}_update", [[0.05], [0.5], settings, decay, chosen, *lists], (1,))
+    for i in range(len(shapes)):
+        if not chosen[i]:
+            assert (weights[i] == old_weights[i]).all()
+            assert (moments[i] == old_moments[i]).all()
+            continue
+        gradient = 0.5 * gradients[i].astype(np.float64) + decay[i] * old_weights[i]
+        if name == "rmsprop":
+            square = 0.9 * old_squares[i] + 0.1 * gradient**2
+            moment = 0.8 * old_moments[i] + 0.05 * gradient / np.sqrt(square + 0.1)
+            assert_close(squares[i], square)
+            weight = old_weights[i] - moment
+        else:
+            moment = 0.9 * old_moments[i] + gradient
+            weight = old_weights[i] - 0.05 * (gradient + 0.9 * moment if name == "momentum" else moment)
+        assert_close(moments[i], moment)
+        assert_close(weights[i], weight)
+        assert name != "marked_momentum" or not rest[1][i].any()
+
+
+def test_norm_of_all_gradients(call):
+    tensors = [numbers(19), numbers(40, 7), np.full(3, np.inf), numbers(5)]
+    norm = call("norm", [[1, 0, 0, 1], *tensors], (1,))
+    assert norm[0] == pytest.approx(np.sqrt((tensors[0] ** 2).sum() + (tensors[3] ** 2).sum()), rel=1e-6)
+    assert not np.isfinite(call("norm", [[1, 1, 1, 1], *tensors], (1,)))[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",

@@ -8,7 +8,9 @@ import pytest
 from mindspore import Tensor
 
 from src.config import load_config
-from src.cpu import use_operators
+from src.cpu import operators_in, use_operators
+from src.cpu.build import library
+from src.cpu.operators import Operators
 from src.distributed import World
 from src.errors import UsageError
 from src.evaluation import Evaluation
@@ -206,6 +208,7 @@ def make_step(accumulate=1, loss_scale=1.0, operators="standard", **changes):
         config.optimizer == "nesterov",
         config.weight_decay,
         config.weight_decay_on,
+        operators_in(network),
     )
     step = SupernetStep(
         network,
@@ -302,16 +305,22 @@ def test_gradients_that_are_not_finite_change_nothing(eager_mode):
     assert (int(after["overflow_count"]), int(after["global_step"][0])) == (1, 1)
 
 
+@pytest.mark.parametrize("is_fused", [False, True])
 @pytest.mark.parametrize("is_nesterov", [False, True])
-def test_update_rule(eager_mode, is_nesterov):
+def test_update_rule(eager_mode, is_nesterov, is_fused):
     rng = np.random.default_rng(0)
     values = {"a.weight": rng.normal(size=(5, 3)), "b.bias": rng.normal(size=5), "c.weight": rng.normal(size=(2, 2))}
     parameters = [ms.Parameter(Tensor(value.astype(np.float32)), name=name) for name, value in values.items()]
-    optimizer = PathSGD(parameters, 0.9, is_nesterov, 0.1, "weights")
+    operators = Operators(library()) if is_fused else None
+    optimizer = PathSGD(parameters, 0.9, is_nesterov, 0.1, "weights", operators)
     velocity = {name: np.zeros_like(value) for name, value in values.items()}
     for chosen in ([0, 1], [0, 2], [1]):
         gradients = [rng.normal(size=value.shape).astype(np.float32) for value in values.values()]
-        optimizer.update(chosen, [Tensor(gradient) for gradient in gradients], 0.05)
+        norm = optimizer.norm(chosen, [Tensor(gradient) for gradient in gradients])
+        assert norm == pytest.approx(np.sqrt(sum((gradients[index] ** 2).sum() for index in chosen)), rel=1e-6)
+        untouched = {index: parameters[index].asnumpy().copy() for index in range(3) if index not in chosen}
+        optimizer.update(chosen, [Tensor(2 * gradient) for gradient in gradients], 0.05, 0.5)
+        assert all((parameters[index].asnumpy() == value).all() for index, value in untouched.items())
         for index, name in enumerate(values):
             if index in chosen:
                 gradient = gradients[index] + (0.1 * values[name] if values[name].ndim == 2 else 0)

@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
+from src.cpu.build import library
+from src.cpu.operators import Operators
+from src.cpu.optimizers import update_in_one_pass
 from src.errors import UsageError
 from src.optim import OPTIMIZERS, create_optimizer, decay_groups, decays
 
@@ -57,12 +60,15 @@ def numpy_run(name, gradients, *, momentum, weight_decay, decayed, rms_decay=0.9
     return result
 
 
+@pytest.mark.parametrize("is_fused", [False, True])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_equals_numpy(name):
+def test_equals_numpy(name, is_fused):
     params, gradients = make_params(), make_gradients()
     optimizer = create_optimizer(
         params, name=name, lr=RATES, momentum=0.9, weight_decay=0.05, rms_decay=0.9, rms_epsilon=0.1
     )
+    if is_fused:
+        update_in_one_pass(optimizer, Operators(library()))
     apply(optimizer, gradients)
     expected = numpy_run(
         name, gradients, momentum=0.9, weight_decay=0.05, decayed=[True, False, False, False], rms_epsilon=0.1
@@ -85,6 +91,18 @@ def test_a_zero_gradient_moves_exactly_what_decays(name, weight_decay_on, decaye
     for param, old, moves in zip(params, before, decayed, strict=True):
         changed = param.asnumpy() != old
         assert changed.all() if moves else not changed.any(), param.name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_update_in_one_pass_leaves_the_state_of_the_framework(name):
+    gradients, standard, own = make_gradients(), make_params(), make_params()
+    optimizers = [create_optimizer(params, name=name, lr=RATES, weight_decay=0.05) for params in (standard, own)]
+    update_in_one_pass(optimizers[1], Operators(library()))
+    for optimizer in optimizers:
+        apply(optimizer, gradients[:3])
+    for expected, value in zip(*[optimizer.get_parameters() for optimizer in optimizers], strict=True):
+        assert value.name == expected.name
+        np.testing.assert_allclose(value.asnumpy(), expected.asnumpy(), rtol=2e-6, atol=2e-6, err_msg=value.name)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

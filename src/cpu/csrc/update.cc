@@ -1,0 +1,120 @@
+// Updates of all of a network's parameters in one call, in place: an operator for each would cost more to start than to
+// run. Tensors come as lists: all weights, then all of each kind of state, then all gradients.
+#include <cmath>
+
+#include "runtime.h"
+
+using namespace cpu;
+
+namespace {
+
+// rate [1], factor of the gradients [1], settings, weight decay of each tensor [N], which tensors to update [N] (0/1),
+// then the lists.
+struct Update {
+  const Arguments& args;
+  Index count;
+  float rate, factor;
+  const float *settings, *decay, *chosen;
+
+  explicit Update(const Arguments& args)
+      : args(args), count(args.size(3)), rate(args[0][0]), factor(args[1][0]), settings(args[2]), decay(args[3]),
+        chosen(args[4]) {}
+  float* tensor(Index list, Index i) const { return args[static_cast<int>(5 + list * count + i)]; }
+  Index size(Index i) const { return args.size(static_cast<int>(5 + i)); }
+
+  // Runs each(tensor, place, n) for every vector of the chosen tensors, n of its lanes valid.
+  template <class Each>
+  void run(Each&& each) const {
+    Index total = 0;
+    for (Index i = 0; i < count; ++i)
+      if (chosen[i] != 0) total += size(i);
+    const Index team = threads();
+#pragma omp parallel num_threads(team)
+    {
+      const Range mine = part_of(total, 64, omp_get_thread_num(), team);
+      Index first = 0;
+      for (Index i = 0; i < count; ++i) {
+        if (chosen[i] == 0) continue;
+        const Index n = size(i), end = std::min(mine.end - first, n);
+        for (Index at = std::max<Index>(mine.begin - first, 0); at < end; at += lanes)
+          each(i, at, std::min(lanes, end - at));
+        first += n;
+      }
+    }
+  }
+
+  // The gradient with the weight's decay; gradients are the list behind `states` kinds of state.
+  INLINE Vec gradient(Index states, Index i, Index at, Index n, Vec weight) const {
+    return load_some(tensor(1 + states, i) + at, n) * factor + weight * decay[i];
+  }
+};
+
+// v = momentum v + g; w -= rate v, or with Nesterov's rate (g + momentum v). Settings: momentum, nesterov.
+void momentum_update_body(const Update& u, Index states) {
+  const float momentum = u.settings[0];
+  const bool is_nesterov = u.settings[1] != 0;
+  u.run([&](Index i, Index at, Index n) {
+    float *w = u.tensor(0, i) + at, *v = u.tensor(1, i) + at;
+    const Vec weight = load_some(w, n), g = u.gradient(states, i, at, n, weight);
+    const Vec velocity = load_some(v, n) * momentum + g;
+    store_some(v, velocity, n);
+    store_some(w, weight - (is_nesterov ? velocity * momentum + g : velocity) * u.rate, n);
+  });
+}
+
+}  // namespace
+
+// Lists: weights, velocities, gradients.
+OPERATOR(momentum_update) {
+  momentum_update_body(Update(args), 1);
+}
+
+// Lists: weights, velocities, the framework's marks of a first update, gradients.
+OPERATOR(marked_momentum_update) {
+  const Update u(args);
+  momentum_update_body(u, 2);
+  u.run([&](Index i, Index at, Index n) {
+    float* mark = u.tensor(2, i) + at;
+    if (*mark != 0) store_some(mark, Vec{}, n);
+  });
+}
+
+// s = d s + (1 - d) g^2; m = momentum m + rate g / sqrt(s + epsilon); w -= m. Settings: d, momentum, epsilon. Lists:
+// weights, s, m, gradients.
+OPERATOR(rmsprop_update) {
+  const Update u(args);
+  const float d = u.settings[0], momentum = u.settings[1], epsilon = u.settings[2];
+  u.run([&](Index i, Index at, Index n) {
+    float *w = u.tensor(0, i) + at, *s = u.tensor(1, i) + at, *m = u.tensor(2, i) + at;
+    const Vec weight = load_some(w, n), g = u.gradient(2, i, at, n, weight);
+    const Vec square = load_some(s, n) * d + g * g * (1 - d);
+    Vec root = square + epsilon;
+    for (Index lane = 0; lane < lanes; ++lane) root[lane] = std::sqrt(root[lane]);
+    const Vec moment = load_some(m, n) * momentum + g * u.rate / root;
+    store_some(s, square, n);
+    store_some(m, moment, n);
+    store_some(w, weight - moment, n);
+  });
+}
+
+// which tensors [N] (0/1), N tensors -> the Euclidean norm of all the chosen ones together [1].
+OPERATOR(norm) {
+  const Index count = args.size(0), team = threads();
+  Scratch scratch;
+  double* sums = scratch.take<double>(team * 8);
+#pragma omp parallel num_threads(team)
+  {
+    const Index me = omp_get_thread_num();
+    double total = 0;
+    for (Index i = 0; i < count; ++i) {
+      if (args[0][i] == 0) continue;
+      const float* x = args[static_cast<int>(1 + i)];
+      const Range mine = part_of(args.size(static_cast<int>(1 + i)), 64, me, team);
+      for (Index at = mine.begin; at < mine.end; ++at) total += static_cast<double>(x[at]) * x[at];
+    }
+    sums[me * 8] = total;
+  }
+  double total = 0;
+  for (Index t = 0; t < team; ++t) total += sums[t * 8];
+  args[static_cast<int>(1 + count)][0] = static_cast<float>(std::sqrt(total));
+}
