@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import nn
 
-from src.checkpoint import load_checkpoint
+from src.checkpoint import load_pretrained
 from src.config import Config
 from src.cpu import operators_in, use_operators
 from src.cpu.optimizers import update_in_one_pass
@@ -114,9 +114,16 @@ def parts_of(
     """The network with its first weights, and the training step and the evaluation around it."""
     network = network_of(config, loss.num_classes, world)
     if config.pretrained:
-        load_checkpoint(config.pretrained, network, config.model)
+        left_out = load_pretrained(config.pretrained, network, config.model)
+        log.line(f"starting from the weights of {config.pretrained}{_but(left_out, loss.num_classes)}")
     computes = computing(network, config, log)
     return network, step_of(config, computes, loss, rates, world), Evaluator(computes, loss)
+
+
+def _but(left_out: list[str], num_classes: int) -> str:
+    if not left_out:
+        return ""
+    return f" without its {' and '.join(left_out)}, which start afresh for {num_classes} classes"
 
 
 def computing(network: nn.Cell, config: Config, log: Log) -> nn.Cell:

@@ -19,7 +19,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from src.device import quiet_framework
 from src.errors import UsageError
@@ -177,20 +177,55 @@ def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> dict
         UsageError: damaged, of another network or class count; each missing, surplus or wrongly shaped
             tensor is named, and the network is left as it was.
     """
-    checkpoint = read_checkpoint(Path(path))
+    checkpoint = _in_our_names(read_checkpoint(Path(path)), network, model)
+    _assign(checkpoint, checkpoint.weights, network, model)
+    return checkpoint.meta
+
+
+def load_pretrained(path: str | Path, network: nn.Cell, model: str = "") -> list[str]:
+    """Loads the weights of a checkpoint into ``network`` to train from them, all of them or none.
+
+    A classifier for another number of classes is left out, or may be missing: the network's own keeps its first values.
+
+    Args:
+        path, network, model: as for :func:`load_checkpoint`.
+
+    Returns:
+        Names of what was left out.
+
+    Raises:
+        UsageError: as :func:`load_checkpoint`, for anything but the classifier's number of classes.
+    """
+    checkpoint = _in_our_names(read_checkpoint(Path(path)), network, model)
+    own = {name: value for name, value in network.parameters_and_names() if name.startswith("classifier.")}
+    left_out = [name for name, value in own.items() if _is_for_other_classes(checkpoint.weights.get(name), value)]
+    kept = {name: own[name].asnumpy() for name in left_out}
+    _assign(checkpoint, {**checkpoint.weights, **kept}, network, model)
+    return left_out
+
+
+def _is_for_other_classes(array: np.ndarray | None, own: Parameter) -> bool:
+    return array is None or (array.shape[:1] != own.shape[:1] and array.shape[1:] == own.shape[1:])
+
+
+def _in_our_names(checkpoint: Checkpoint, network: nn.Cell, model: str) -> Checkpoint:
+    """``checkpoint`` as one of ``model`` (UsageError if it is not), an upstream file's weights under our names."""
     recorded = checkpoint.meta.get("model", "")
     if model and recorded and model != recorded:
-        raise UsageError(f"{path} is a checkpoint of {recorded}, not of {model}")
-    weights = checkpoint.weights
-    if not checkpoint.meta and (translated := translate(model, weights)) is not None:
-        if mismatch := form_mismatch(model, network):
-            raise UsageError(f"{path}: {mismatch}")
-        weights = translated
+        raise UsageError(f"{checkpoint.path} is a checkpoint of {recorded}, not of {model}")
+    if checkpoint.meta or (translated := translate(model, checkpoint.weights)) is None:
+        return checkpoint
+    if mismatch := form_mismatch(model, network):
+        raise UsageError(f"{checkpoint.path}: {mismatch}")
+    return dataclasses.replace(checkpoint, weights=translated)
+
+
+def _assign(checkpoint: Checkpoint, arrays: Mapping[str, np.ndarray], network: nn.Cell, model: str) -> None:
     try:
-        assign_weights(network, weights)
+        assign_weights(network, arrays)
     except UsageError as error:
-        raise UsageError(f"{path} does not fit {model or recorded or 'the network'}: {error}") from error
-    return checkpoint.meta
+        of = model or checkpoint.meta.get("model") or "the network"
+        raise UsageError(f"{checkpoint.path} does not fit {of}: {error}") from error
 
 
 class CheckpointFolder:

@@ -19,7 +19,7 @@ import yaml
 from src.errors import UsageError
 from src.nearest import nearest
 from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
-from src.upstream_flags import Flag, as_meant_by, flags_of
+from src.upstream_flags import Flag, as_meant_by, flags_of, recipe_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA_FILE = ROOT / "default_config.yaml"
@@ -342,10 +342,12 @@ _SCHEMA = schema()
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe by path, or by its name in ``configs/`` with or without ``.yaml``."""
+    """A recipe by path, by its name in ``configs/`` with or without ``.yaml``, or by that of an original's file."""
     for path in (Path(name), ROOT / name, RECIPE_FOLDER / name, RECIPE_FOLDER / f"{name}.yaml"):
         if path.is_file():
             return path
+    if recipe := recipe_of(name):
+        return RECIPE_FOLDER / f"{recipe}.yaml"
     recipes = [path.stem for path in sorted(RECIPE_FOLDER.glob("*.yaml"))]
     raise UsageError(f"there is no configuration {name!r}{nearest(name, recipes)}; `ls configs` shows the recipes")
 

@@ -69,9 +69,14 @@ def _run_dir(text: str) -> Keys:
     return {"run_dir": text} if text.rstrip("/") not in ("", ".") else {}
 
 
+def _devices() -> str:
+    """How many the launcher has started on."""
+    return os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("RANK_SIZE", "1")
+
+
 def _share_of_total_batch(text: str) -> Keys:
     """The original's -b counts the images of all devices, our batch_size those of one."""
-    devices = os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("RANK_SIZE", "1")
+    devices = _devices()
     if not (text.isdecimal() and devices.isdecimal() and int(devices) and int(text) % int(devices) == 0):
         raise UsageError(
             f"-b {text}: the images of all devices together; must be a multiple of their number, {devices}"
@@ -184,6 +189,16 @@ _EVAL = {
 }
 
 _FLAGS: dict[str, dict[str, Flag]] = {"train": _TRAIN, "eval": _EVAL, "export": {**_MODEL_ZOO, **_CHECKPOINT}}
+
+
+def recipe_of(name: str) -> str:
+    """The recipe that stands for a configuration file of an original, or ``""``: ShuffleNetV1's, named in commands."""
+    several = int(_devices()) > 1 if _devices().isdecimal() else False
+    recipes = {
+        "transfer_config.yaml": "shufflenetv1_transfer",
+        "gpu_default_config.yaml": "shufflenetv1_gpu_8p" if several else "shufflenetv1_gpu_1p",
+    }
+    return recipes.get(os.path.basename(name), "")
 
 
 def flags_of(program: str) -> dict[str, Flag]:

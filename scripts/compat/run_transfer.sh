@@ -6,5 +6,10 @@ NETWORK=${NETWORK:-shufflenetv1}
 . "$(dirname -- "$0")/../common.sh"
 
 read_arguments "[DATA_PATH] [CHECKPOINT]" "$@"
+existing_folder DATA_PATH "${VALUES[0]}"
+if [[ ! -d ${VALUES[0]}/train ]]; then
+    fail "'${VALUES[0]}' has no train/ and val/; make a folder that has:" \
+        "python -m src.data.split $(printf '%q %q' "${VALUES[0]}" "${VALUES[0]%/}_split")"
+fi
 checkpoint=$(existing_checkpoint "${VALUES[1]}")
-standalone CPU "${VALUES[0]}" "${CONFIG:-shufflenetv1_gpu_1p}" --epochs 100 --pretrained "$checkpoint" ${EXTRA[@]+"${EXTRA[@]}"}
+standalone CPU "${VALUES[0]}" "${CONFIG:-${NETWORK}_transfer}" --pretrained "$checkpoint" ${EXTRA[@]+"${EXTRA[@]}"}

@@ -321,10 +321,19 @@ def test_evaluation_by_the_seeds_names(stage, words, model, target):
 def test_transfer(stage):
     checkpoint = stage.folder / "shufflenetv1.ckpt"
     checkpoint.touch()
-    succeeds(stage.run("bash", "scripts/compat/run_transfer.sh", stage.data, checkpoint))
+    (stage.data / "train").mkdir()
+    succeeds(stage.run("bash", "scripts/compat/run_transfer.sh", stage.data, checkpoint, "--epochs", "3"))
     (call,) = stage.calls("python")
-    assert (call.value("device_target"), call.value("epochs")) == ("CPU", "100")
-    assert call.value("pretrained") == str(checkpoint)
+    assert (call.value("config_path"), call.value("device_target")) == ("shufflenetv1_transfer", "CPU")
+    assert (call.value("pretrained"), call.value("epochs")) == (str(checkpoint), "3")
+    assert "lr_scaling" not in " ".join(call.arguments)
+
+
+def test_transfer_of_an_unsplit_folder_gives_the_line_to_type(stage):
+    (stage.folder / "my flowers").mkdir()
+    result = stage.run("bash", "../repo/scripts/compat/run_transfer.sh", "my flowers/", "net.ckpt", cwd=stage.folder)
+    assert result.returncode == 2
+    assert "python -m src.data.split my\\ flowers/ my\\ flowers_split" in result.stderr
 
 
 @pytest.mark.parametrize(("kind", "epochs"), [("full", None), ("performance", "6")])

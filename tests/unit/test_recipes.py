@@ -12,6 +12,7 @@ CONFIGS = {path.stem: load_config(path) for path in sorted(RECIPE_FOLDER.glob("*
 # Recipes named after a job, not after one network on one platform.
 JOBS = {
     "quickstart": "make quickstart",
+    "shufflenetv1_transfer": "scripts/compat/run_transfer.sh",
     "spos_supernet": "train.py --train_supernet",
     "spos_supernet_digits": "make spos-tutorial",
     "spos_search": "search.py",

@@ -215,6 +215,26 @@ def test_meanings(words, key, value):
     assert parse_arguments(words.split(), "train")[key] == value
 
 
+@pytest.mark.parametrize(
+    ("file", "devices", "recipe"),
+    [
+        ("./transfer_config.yaml", "1", "shufflenetv1_transfer"),
+        ("gpu_default_config.yaml", "1", "shufflenetv1_gpu_1p"),
+        ("./gpu_default_config.yaml", "8", "shufflenetv1_gpu_8p"),
+    ],
+)
+def test_shufflenets_configuration_files_are_known_by_name(monkeypatch, file, devices, recipe):
+    monkeypatch.delenv("OMPI_COMM_WORLD_SIZE", raising=False)
+    monkeypatch.setenv("RANK_SIZE", devices)
+    assert dict(parse_arguments([f"--config_path={file}"], "train")) == dict(load_config(recipe))
+
+
+def test_a_file_of_the_users_wins_over_a_name_of_shufflenets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "transfer_config.yaml").write_text("model: mnasnet\n")
+    assert load_config("./transfer_config.yaml").model == "mnasnet"
+
+
 def test_a_total_batch_is_shared_out(monkeypatch):
     monkeypatch.delenv("OMPI_COMM_WORLD_SIZE", raising=False)
     monkeypatch.setenv("RANK_SIZE", "8")
