@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds ascend310_infer/out/main against MindSpore Lite, or only its unit tests (--test).
+# Builds ascend310_infer/out/main and out/convert against MindSpore Lite, or only the unit tests (--test).
 set -euo pipefail
 
 usage() {
@@ -10,15 +10,21 @@ usage: build.sh [--fetch] [--test | --sanitize | --lint]
               ${XDG_CACHE_HOME:-~/.cache}/mindspore-lite; its headers and libraries need no Python of its own
   --test      build and run the unit tests, which need no Lite, instead of the program
   --sanitize  the same under AddressSanitizer and UndefinedBehaviorSanitizer
-  --lint      clang-tidy and cppcheck, after --test or --sanitize has configured a build
+  --lint      clang-tidy and cppcheck; what needs Lite's headers is left out until the program has been built
 
 MindSpore Lite is looked for in $LITE_HOME, $MS_LITE_HOME, an installed mindspore-lite wheel, and the cache of --fetch.
+Exit status: 0 done, 1 failed, 2 wrong arguments, 3 something that this machine lacks, which is named.
 TEXT
 }
 
 fail() {
   echo "error: $*" >&2
   exit 1
+}
+
+lacking() {
+  echo "error: $*" >&2
+  exit 3
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -59,14 +65,14 @@ find_lite() {
 }
 
 fetch_lite() {
-  [[ $(uname -sm) == "Linux x86_64" ]] || fail "the wheel serves Linux on x86-64 only; install Lite and set LITE_HOME"
+  [[ $(uname -sm) == "Linux x86_64" ]] || lacking "the wheel serves Linux on x86-64 only; install Lite and set LITE_HOME"
   local staging
   mkdir -p "$cache"
   staging=$(mktemp -d "$cache/fetching.XXXXXX")
   # The wheel is for Python 3.7; only its headers and libraries are used, so any Python may fetch it.
   "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.7 --implementation cp --abi cp37m \
     --platform manylinux1_x86_64 --dest "$staging" "mindspore-lite==$lite_version" \
-    || { rm -rf "$staging"; fail "pip could not download mindspore-lite $lite_version"; }
+    || { rm -rf "$staging"; lacking "pip could not download mindspore-lite $lite_version"; }
   "$python" -m zipfile -e "$staging"/mindspore_lite-*.whl "$staging/unpacked"
   # The last step is a rename: an interrupted fetch leaves nothing that looks whole.
   mv -T "$staging/unpacked" "$cache/unpacked" 2>/dev/null || is_lite "$cache/unpacked/mindspore_lite"
@@ -80,7 +86,7 @@ require() {
   [[ -e /usr/include/jpeglib.h || -n ${CMAKE_PREFIX_PATH:-} ]] || missing+=(libjpeg-dev)
   [[ -e /usr/include/png.h || -n ${CMAKE_PREFIX_PATH:-} ]] || missing+=(libpng-dev)
   [[ $test == no || -e /usr/include/gtest/gtest.h || -n ${CMAKE_PREFIX_PATH:-} ]] || missing+=(libgtest-dev)
-  ((${#missing[@]} == 0)) || fail "missing: ${missing[*]} (Debian's package names)"
+  ((${#missing[@]} == 0)) || lacking "missing: ${missing[*]} (Debian's package names)"
 }
 
 # configure_and_build FOLDER CMAKE_ARGUMENT...
@@ -101,18 +107,20 @@ lite_version_of() {
   echo "${version#mindspore_lite-}"
 }
 
-# main.cc and lite_model.cc are left out: they need Lite's headers. The compiler's own warnings are errors for all.
 run_lint() {
-  local tool database
+  local tool database=build/release
   for tool in clang-tidy cppcheck; do
-    command -v "$tool" >/dev/null || fail "missing: $tool (Debian's package name)"
+    command -v "$tool" >/dev/null || lacking "missing: $tool (Debian's package name)"
   done
   cd "$here"
-  for database in build/test-sanitize-*; do
-    [[ -f $database/compile_commands.json ]] || fail "run $0 --test first"
-    clang-tidy --quiet -p "$database" src/{files,image,json,manifest,options,pipeline,preprocess,resize,results,sha256}.cc
-    break
-  done
+  local -a sources=(src/*.cc)
+  if [[ ! -f $database/compile_commands.json ]]; then
+    database=build/lint
+    cmake -S . -B "$database" >/dev/null
+    sources=(src/{files,image,json,manifest,options,pipeline,preprocess,resize,results,sha256}.cc)
+    echo "src/main.cc, lite_model.cc and convert.cc are left out: they need Lite's headers, build the program first"
+  fi
+  printf '%s\0' "${sources[@]}" | xargs -0 -n 1 -P "$(nproc)" clang-tidy --quiet -p "$database"
   cppcheck --quiet --std=c++17 --enable=warning,style,performance,portability --suppress=missingInclude \
     --suppress=useStlAlgorithm --inline-suppr --error-exitcode=1 -I . src
 }
@@ -133,10 +141,12 @@ if [[ -z $lite && $fetch == yes ]]; then
   fetch_lite
   lite=$(find_lite)
 fi
-[[ -n $lite ]] || fail "no MindSpore Lite: set LITE_HOME to its folder, or run $0 --fetch on an x86-64 host"
+[[ -n $lite ]] || lacking "no MindSpore Lite: set LITE_HOME to its folder, or run $0 --fetch on an x86-64 host"
 configure_and_build "$here/build/release" -DLITE_ROOT="$lite"
 mkdir -p "$here/out"
 version=$(lite_version_of "$lite")
 [[ -z $version || ${version%%.*} -ge 2 ]] || fail "MindSpore Lite $version in $lite is too old: 2.0 or later is needed"
-mv "$here/build/release/main" "$here/out/main"
+for program in main convert; do
+  [[ ! -f $here/build/release/$program ]] || cp -f "$here/build/release/$program" "$here/out/$program"
+done
 echo "built $here/out/main with MindSpore Lite ${version:-of unknown version} from $lite"
