@@ -51,15 +51,6 @@ def read_bounds(ranges: Mapping[str, Sequence[float]]) -> list[Bound]:
     return bounds
 
 
-def read_upstream(text: str) -> dict[str, float]:
-    """Upstream's form of one side of the bounds, ``flops-330-params-5.0``, as {metric: limit}."""
-    words = text.split("-") if text else []
-    try:
-        return {metric: float(value) for metric, value in zip(words[::2], words[1::2], strict=True)}
-    except ValueError as error:
-        raise UsageError(f"constraints are written like flops-330-params-5.0, not {text!r}") from error
-
-
 class Constraints:
     """Bounds over the cost tables of one space.
 

@@ -9,10 +9,13 @@ Two conventions of counting operations at the space's input size:
     flops  upstream's counter: macs, plus one per output element of a layer with bias, plus one per
            element that enters a global pooling.
 Batch-norm, activations, additions and masks count nothing in either.
+
+``python -m src.nas.cost FOLDER`` writes a space's lookup table in the layout of upstream's files.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import json
@@ -21,7 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.nas.space import Domain, Position, Space
+from src.errors import UsageError, run
+from src.files import write_text
+from src.nas.space import Domain, Position, Space, add_space_arguments, space_of_arguments
 from src.spos_choices import BLOCKS, KERNELS, XCEPTION, ceil8
 
 MILLION = 1e6
@@ -178,7 +183,8 @@ def supernet_params(space: Space) -> int:
 
 
 def lookup_table(space: Space) -> dict:
-    """The costs in the layout of upstream's lookup-table JSON, in millions (operations: its own counter)."""
+    """The costs in the layout of upstream's lookup-table JSON, in millions; ``flops`` by its own counter, and
+    ``macs`` beside it."""
     tables, fixed = cost_tables(space), _fixed_costs(space)
     config = {
         field.name: list(value) if isinstance(value := getattr(space, field.name), tuple) else value
@@ -186,7 +192,7 @@ def lookup_table(space: Space) -> dict:
         if field.name != "num_classes"
     }
     content: dict = {"config": config}
-    for name in ("flops", "params"):
+    for name in ("flops", "macs", "params"):
         content[name] = {
             "input_block": fixed[name][0] / MILLION,
             "nas_block": (tables[name].choices / MILLION).tolist(),
@@ -205,5 +211,20 @@ def lookup_table_name(space: Space) -> str:
 def write_lookup_table(space: Space, folder: Path) -> Path:
     """Writes the lookup table into ``folder`` and returns its path."""
     path = folder / lookup_table_name(space)
-    path.write_text(json.dumps(lookup_table(space)), encoding="utf-8")
+    write_text(path, json.dumps(lookup_table(space)))
     return path
+
+
+def main(argv: list[str]) -> None:
+    """The command line; see the module's description."""
+    parser = argparse.ArgumentParser(prog="python -m src.nas.cost", description="Write a space's lookup table.")
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    add_space_arguments(parser)
+    given = parser.parse_args(argv)
+    if not given.folder.is_dir():
+        raise UsageError(f"there is no folder {given.folder}")
+    print(write_lookup_table(space_of_arguments(given), given.folder))
+
+
+if __name__ == "__main__":
+    run(main)

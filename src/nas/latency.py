@@ -21,7 +21,7 @@ from src.device import describe_device, set_up, versions
 from src.errors import UsageError, run
 from src.files import write_text
 from src.nas.cost import Table
-from src.nas.space import Domain, Space, from_genes, make_space
+from src.nas.space import Domain, Space, add_space_arguments, from_genes, space_of_arguments
 from src.nas.supernet import build_block, build_subnet
 from src.spos_choices import BLOCKS
 
@@ -133,11 +133,8 @@ def read_latency_table(path: Path, space: Space) -> Table:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        choices, fixed, measured = (
-            np.array(content["choices"], float),
-            float(content["fixed"]),
-            content["header"]["space"],
-        )
+        choices, fixed = np.array(content["choices"], float), float(content["fixed"])
+        measured = dict(content["header"]["space"])
     except OSError as error:
         raise UsageError(f"cannot read the latency table {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -151,20 +148,14 @@ def main(argv: list[str]) -> None:
     """The command line; see the module's description."""
     parser = argparse.ArgumentParser(prog="python -m src.nas.latency", description="Measure a search space's blocks.")
     parser.add_argument("file", metavar="FILE", type=Path, help="where the table is written (JSON)")
-    parser.add_argument("--layout", default="OneShot", help="OneShot, ShuffleNetV2+ or digits")
-    parser.add_argument("--use_se", action="store_true")
-    parser.add_argument("--last_conv_after_pooling", action="store_true")
-    parser.add_argument("--image_size", type=int, default=0, help="pixels (0: the layout's own)")
+    add_space_arguments(parser)
     parser.add_argument("--batch_size", type=_positive, default=1)
     parser.add_argument("--repeats", type=_positive, default=10, help="forwards, of which the shortest counts")
     parser.add_argument("--compare", type=_positive, default=50, help="whole networks to compare with")
     parser.add_argument("--cpu_operators", choices=MODES, default="auto")
     parser.add_argument("--device_target", choices=("auto", "CPU", "GPU", "Ascend"), default="auto")
     given = parser.parse_args(argv)
-    changes = {"input_size": given.image_size} if given.image_size else {}
-    space = make_space(
-        given.layout, use_se=given.use_se, last_conv_after_pooling=given.last_conv_after_pooling, **changes
-    )
+    space = space_of_arguments(given)
     if not given.file.parent.is_dir():
         raise UsageError(f"there is no folder {given.file.parent} to write the table into")
     target = set_up(given.device_target, 0, "graph", False, 1)

@@ -1,12 +1,15 @@
-"""One number for the size of a path: operations and parameters relative to a published network."""
+"""One number for the size of a path: operations and parameters relative to a published network.
+
+``python -m src.nas.score`` prints it for the published choices.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 
-from src.errors import UsageError
+from src.errors import UsageError, run
 from src.nas.cost import MILLION, Table, cost_tables
-from src.nas.space import Space
+from src.nas.space import PUBLISHED, Space, to_genes
 from src.nearest import nearest
 
 
@@ -71,3 +74,24 @@ def score_table(space: Space, model: str = "SinglePathOneShot") -> Table:
         sum(weight * tables[name].fixed for name, weight in weights.items()),
         sum(weight * tables[name].choices for name, weight in weights.items()),
     )
+
+
+def main(argv: list[str]) -> None:
+    """Markdown: costs and scores of the published choices; a score with * meets upstream's rule for a searched path."""
+    if argv:
+        raise UsageError("python -m src.nas.score takes no arguments")
+    head = ["path", "MFLOPs", "MMACs", "M parameters", "sum score", *(f"score to {name}" for name in COMPARISONS)]
+    print(" | ".join(head))
+    print(" | ".join("---" for _ in head))
+    for name, (space, path) in PUBLISHED.items():
+        costs = {key: table.totals(to_genes([path]))[0] for key, table in cost_tables(space).items()}
+        size = costs["flops"], costs["params"]
+        scores = [
+            f"{normalized_score(*size, model):.4f}{'*' if qualifies(*size, model) else ''}" for model in COMPARISONS
+        ]
+        shown = [f"{costs[key]:.3f}" for key in ("flops", "macs", "params")]
+        print(" | ".join([name, *shown, f"{sum_score(*size):.4f}", *scores]))
+
+
+if __name__ == "__main__":
+    run(main)

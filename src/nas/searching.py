@@ -64,10 +64,10 @@ def search_of(config: Config, space: Space, tables: Mapping[str, Table]) -> Sear
     Raises:
         UsageError: a name or size that does not exist, or constraints that no path meets.
     """
-    blocks = _fixed(config.fixed_block_choices, [0] * space.length)
+    blocks = _fixed(config, "fixed_block_choices", ("channels", "channels_then_blocks"), [0] * space.length)
     # Two-stage and block searches hold the scale that fixed networks without channel choice have.
     middle = next((i for i, scale in enumerate(space.channel_scales) if scale >= 1.0), len(space.channel_scales) - 1)
-    channels = _fixed(config.fixed_channel_choices, [middle] * space.length)
+    channels = _fixed(config, "fixed_channel_choices", ("blocks", "blocks_then_channels"), [middle] * space.length)
     scope = config.search_scope
     if scope == "joint":
         return _search(config, Domain.of(space), tables, config.seed)
@@ -82,7 +82,13 @@ def search_of(config: Config, space: Space, tables: Mapping[str, Table]) -> Sear
     return TwoStageSearch(first, lambda best: _second(config, space, tables, "channels", best))
 
 
-def _fixed(given: Sequence[float], default: list[int]) -> list[int]:
+def _fixed(config: Config, key: str, scopes: Sequence[str], default: list[int]) -> list[int]:
+    """The choices that ``scopes`` hold."""
+    given = config[key]
+    if given and config.search_scope not in scopes:
+        raise UsageError(f"{key} is for --search_scope {' or '.join(scopes)}, not for {config.search_scope}")
+    if any(value != int(value) for value in given):
+        raise UsageError(f"{key} must be whole numbers, not {given}")
     return [int(value) for value in given] or default
 
 
@@ -92,6 +98,8 @@ def _second(config: Config, space: Space, tables: Mapping[str, Table], held: str
 
 
 def _search(config: Config, domain: Domain, tables: Mapping[str, Table], seed: int) -> Search:
+    if "latency" not in tables and "latency" in (*config.search_constraints, *config.search_objectives):
+        raise UsageError("latency needs --latency_table FILE, which python -m src.nas.latency writes")
     constraints = Constraints(tables, read_bounds(config.search_constraints))
     balanced = config.search_target == "balanced"
     fitness = evolution.balanced(tables["score"], config.score_ratio) if balanced else evolution.by_accuracy

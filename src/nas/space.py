@@ -7,6 +7,7 @@ Searches work on *genes*: an integer array [n, 2L] holding L block ids and then 
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 
 from src.errors import UsageError
 from src.nearest import nearest
+from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 from src.spos_choices import (
     BLOCKS,
     FIRST_SE_STAGE,
@@ -267,3 +269,21 @@ def make_space(layout: str, **changes) -> Space:
         if name not in fields:
             raise UsageError(f"a space has no {name!r}{nearest(name, fields)}; it has {', '.join(fields)}")
     return dataclasses.replace(LAYOUTS[layout], **changes)
+
+
+def add_space_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which space, read by :func:`space_of_arguments`."""
+    parser.add_argument("--layout", default="OneShot", help=", ".join(LAYOUTS))
+    parser.add_argument("--use_se", action="store_true")
+    parser.add_argument("--last_conv_after_pooling", action="store_true")
+    parser.add_argument("--image_size", type=int, default=0, help="pixels (0: the layout's own)")
+
+
+def space_of_arguments(given: argparse.Namespace) -> Space:
+    """The space that the flags say. Raises UsageError for a layout or size there is none of."""
+    changes = {"input_size": given.image_size} if given.image_size else {}
+    if given.image_size and not MIN_IMAGE_SIZE <= given.image_size <= MAX_IMAGE_SIZE:
+        raise UsageError(f"image_size is {given.image_size}; it must be from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}")
+    return make_space(
+        given.layout, use_se=given.use_se, last_conv_after_pooling=given.last_conv_after_pooling, **changes
+    )

@@ -102,7 +102,14 @@ def schedule_of(config: Config, space: Space) -> ChannelSchedule:
 
 
 def sampler_of(config: Config, space: Space) -> PathSampler:
-    """The path sampler of the configuration."""
+    """The path sampler of the configuration.
+
+    Raises:
+        UsageError: settings of a sampler that is not the one chosen; they would be without effect.
+    """
+    for key, sampler in (("path_constraints", "random"), ("stroll", "strolling")):
+        if config[key] and config.path_sampler != sampler:
+            raise UsageError(f"{key} is for --path_sampler {sampler}, not for {config.path_sampler}")
     return make_sampler(
         config.path_sampler,
         schedule_of(config, space),

@@ -24,8 +24,9 @@ from src.checkpoint import CheckpointFolder, read_checkpoint
 from src.config import load_config
 from src.errors import UsageError
 
-COMMON = "--mode pynative --workers 2 --check_data False --batch_size 4"
-SIZES = "--search_population 8 --search_generations 4 --search_retain 3 --calibration_images 8"
+# Standard operators: without a graph the fused ones take long to set up, and a graph takes long to compile.
+COMMON = "--mode pynative --cpu_operators standard --workers 2 --check_data False --batch_size 4"
+SIZES = "--search_population 6 --search_generations 4 --search_retain 3 --calibration_images 8"
 KILLS = 10
 PATIENCE = 300  # seconds
 
@@ -86,7 +87,7 @@ def test_the_supernet_says_how_its_paths_fare(photos, tmp_path, capsys):
 @pytest.mark.slow
 def test_search_and_the_found_network(photos, searched, tmp_path):
     rows = candidates(searched)
-    assert len(rows) >= 8
+    assert len(rows) >= 6
     assert len({row["accuracy"] for row in rows}) >= 3
     assert max(float(row["flops"]) for row in rows) <= 0.9
     best = max(rows, key=lambda row: float(row["accuracy"]))
@@ -158,7 +159,7 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(photos, trained, tmp_pat
         (f"--supernet {trained} --search_constraints '{{flops: [2, 1]}}'", "lower bound 2 above its upper bound 1"),
         (f"--supernet {trained} --search_constraints '{{flops: [0, 0.01]}}'", "flops can be from"),
         (f"--supernet {trained} --search_constraints '{{flops: 1}}'", r"must be \[low, high\]"),
-        (f"--supernet {trained} --search_constraints '{{latency: [0, 1]}}'", "there are flops, macs, params, score"),
+        (f"--supernet {trained} --search_constraints '{{latency: [0, 1]}}'", "latency needs --latency_table"),
         (f"--supernet {trained} --search_population 1", "retains at least 2 of its population"),
         (f"--supernet {trained} --data_path nowhere", "nowhere is not a folder"),
     ]:

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from src.errors import UsageError
-from src.nas.constraints import Bound, Constraints, read_bounds, read_upstream
+from src.nas.constraints import Bound, Constraints, read_bounds
 from src.nas.cost import cost_tables
-from src.nas.sampler import METHODS, ChannelSchedule, RejectionSampler, Stroll, StrollingSampler, make_sampler
+from src.nas.sampler import (
+    METHODS,
+    ChannelSchedule,
+    RejectionSampler,
+    Stroll,
+    StrollingSampler,
+    make_sampler,
+    read_stroll,
+)
 from src.nas.space import LAYOUTS, PUBLISHED, Domain, make_space
 
 PLUS = PUBLISHED["OneShot+"][0]
@@ -198,13 +206,9 @@ def test_bounds_from_a_configuration():
         Bound("flops", high=330.0),
         Bound("params", low=2.8),
     ]
-    assert read_upstream("flops-330-params-5.0") == {"flops": 330.0, "params": 5.0}
-    assert read_upstream("") == {}
     for wrong in ({"flops": 330}, {"flops": [3, 2]}, {"flops": ["x", 1]}):
         with pytest.raises(UsageError):
             read_bounds(wrong)
-    with pytest.raises(UsageError, match="flops-330"):
-        read_upstream("flops-330-params")
     with pytest.raises(UsageError, match="did you mean 'flops'"):
         Constraints(cost_tables(PLUS), [Bound("flop", 0, 1)])
 
@@ -213,6 +217,21 @@ def test_stroll_settings_that_mean_nothing_are_refused():
     for wrong in ({"flops_low": 400}, {"cuts": 0}, {"parents": 11}, {"pick_floor": 10}, {"mutation": 0}):
         with pytest.raises(UsageError):
             Stroll(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flop_high": 300}, "did you mean 'flops_high'"),
+        ({"cuts": 2.5}, "cuts must be a number, whole where its default is"),
+        ({"flops_low": "190"}, "flops_low must be a number"),
+        ({"mutation": True}, "mutation must be a number"),
+    ],
+)
+def test_stroll_settings_of_a_configuration_are_checked(changes, message):
+    assert read_stroll({"flops_high": 300, "cuts": 5}) == Stroll(flops_high=300, cuts=5)
+    with pytest.raises(UsageError, match=message):
+        read_stroll(changes)
 
 
 def test_other_stroll_settings_for_a_reduced_space():

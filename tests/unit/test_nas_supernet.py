@@ -421,6 +421,15 @@ def test_epochs_are_compared_on_the_same_five_paths_with_statistics_of_their_own
     assert [path for path, _ in other][2:] != [path for path, _ in seen][2:]
 
 
+def test_settings_without_effect_are_refused():
+    for changes, message in (
+        ({"path_constraints": {"flops": [190, 330]}}, "path_constraints is for --path_sampler random, not for uniform"),
+        ({"stroll": {"cuts": 3}, "path_sampler": "fair"}, "stroll is for --path_sampler strolling, not for fair"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            sampler_of(configured(**changes), TINY)
+
+
 def test_held_out_images_are_a_fixed_share_of_every_class():
     files = [(f"{label}/{number}.png", label) for label in range(3) for number in range(10 * (label + 1))]
     kept, held = split_held_out(files, 0.2, seed=1)
