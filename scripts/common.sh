@@ -277,14 +277,43 @@ read_flags() {
     [[ -n $DATA_PATH ]] || fail "which images? Type: bash $(printf '%q' "$0") --data_path=DATA_PATH"
 }
 
-# The newest run of NETWORK that has checkpoints.
+# PREFIX FLAG: the newest run whose name begins with PREFIX and that has checkpoints; FLAG names another.
 newest_run() {
     local run newest=
-    for run in "$ROOT/runs/$NETWORK"_*/; do
+    for run in "$ROOT/runs/$1"*/; do
         if compgen -G "${run}checkpoints/*" >/dev/null && [[ -z $newest || $run -nt $newest ]]; then
             newest=$run
         fi
     done
-    [[ -n $newest ]] || fail "no run of $NETWORK is in $ROOT/runs; add --checkpoint_path=CHECKPOINT"
+    [[ -n $newest ]] || fail "no run $1... with checkpoints is in $ROOT/runs; add $2"
     printf '%s' "$newest"
+}
+
+# SPOS's scripts take no arguments and read ~/imagenet; here another DATA_PATH, a recipe and flags can follow.
+spos_arguments() {
+    if (($# == 0)) || [[ $1 == --* && $1 != --help ]]; then
+        set -- "$HOME/imagenet" "$@"
+    fi
+    read_arguments "[DATA_PATH]" "$@"
+}
+
+spos_network() { # FLAGS... -- [DATA_PATH] ...: a fixed network on four GPUs
+    local -a flags=()
+    while [[ $1 != -- ]]; do
+        flags+=("$1")
+        shift
+    done
+    spos_arguments "${@:2}"
+    distribute_gpu "${CUDA_VISIBLE_DEVICES:-0,1,2,3}" 4 "${VALUES[0]}" ${CONFIG:+"$CONFIG"} \
+        ${flags[@]+"${flags[@]}"} ${EXTRA[@]+"${EXTRA[@]}"}
+}
+
+spos_supernet() { # FLAGS... -- [DATA_PATH] ...: a supernet on one GPU
+    local -a flags=()
+    while [[ $1 != -- ]]; do
+        flags+=("$1")
+        shift
+    done
+    spos_arguments "${@:2}"
+    standalone GPU 0 "${VALUES[0]}" "${CONFIG:-spos_supernet}" ${flags[@]+"${flags[@]}"} ${EXTRA[@]+"${EXTRA[@]}"}
 }

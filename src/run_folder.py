@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints
+from src.checkpoint import BEST, LAST, SUFFIX, CheckpointFolder, list_checkpoints
 from src.config import Config
 from src.errors import UsageError
 from src.files import write_text
@@ -132,6 +132,8 @@ def checkpoints_of(text: str, flag: str = "--checkpoint_path", pointers: Sequenc
     if not text:
         raise UsageError(f"{flag} is missing: a checkpoint, a folder of checkpoints, or a run folder")
     path = Path(text)
+    if not path.exists() and (whole := path.with_name(path.name + SUFFIX)).is_file():  # upstream's READMEs shorten it
+        path = whole
     if path.is_file():
         return [path]
     if not path.is_dir():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from src.config import parse_arguments
 from tests.scripts.conftest import ROOT, Stage
 
 
@@ -271,6 +272,7 @@ def test_eight_ascends_by_the_seeds_names(stage, words, recipe):
         (("sh", "train_oneshot.sh"), "spos_oneshot_gpu_4p", 4),
         (("sh", "./train_oneshot+.sh"), "spos_oneshot_plus_gpu_4p", 4),
         (("sh", "./train_oneshot-s+.sh"), "spos_oneshot_s_plus_gpu_4p", 4),
+        (("sh", "./train_oneshot-s+_mobilenetv3.sh"), "spos_oneshot_s_plus_gpu_4p", 4),
     ],
 )
 def test_gpus_by_the_seeds_names(stage, words, recipe, count):
@@ -279,6 +281,55 @@ def test_gpus_by_the_seeds_names(stage, words, recipe, count):
     expected = ",".join(map(str, range(count)))
     assert stage.calls("mpirun")[0].environment["CUDA_VISIBLE_DEVICES"] == expected
     assert "lr_scaling" not in " ".join(stage.calls("python")[0].arguments)
+
+
+SUPERNET_WITH_SE = {
+    "model_options.use_se": "true",
+    "model_options.last_conv_after_pooling": "true",
+    "channel_start_epoch": "0",
+    "channel_warm_up": "false",
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        ("train_supernet.sh", {}),
+        ("train_supernet+.sh", SUPERNET_WITH_SE),
+        ("train_supernet+_with_constraints.sh", {**SUPERNET_WITH_SE, "path_sampler": "strolling"}),
+    ],
+)
+def test_supernets_by_the_seeds_names(stage, script, flags):
+    (stage.folder / "imagenet").mkdir()
+    succeeds(stage.run("sh", f"./{script}", cwd=stage.root / "scripts" / "compat", HOME=str(stage.folder)))
+    (call,) = stage.calls("python")
+    assert call.arguments[0] == str(stage.root / "train.py")
+    assert (call.value("config_path"), call.value("device_target")) == ("spos_supernet", "GPU")
+    assert call.value("data_path") == str(stage.folder / "imagenet")
+    assert {name: call.value(name) for name in flags} == flags
+    arguments = [word for word in call.arguments[1:] if word.startswith("--")]
+    config = parse_arguments(call.arguments[1:], "train")
+    assert config.train_supernet and len(arguments) == len(set(arguments)) == 6 + len(flags)
+
+
+def test_search_by_the_seeds_name_takes_the_newest_supernet(stage):
+    words = ("sh", "./search_supernet.sh", stage.data)
+    nothing = stage.run(*words, cwd=stage.root / "scripts" / "compat")
+    assert nothing.returncode == 2 and "--supernet RUN" in nothing.stderr
+    runs = [stage.root / "runs" / f"spos_supernet-20260101-00000{number}" for number in range(3)]
+    for age, run in enumerate(runs):
+        (run / "checkpoints").mkdir(parents=True)
+        if age < 2:
+            (run / "checkpoints" / "spos_oneshot-1_2.ckpt").touch()
+        os.utime(run, (age, age))
+    succeeds(stage.run(*words, cwd=stage.root / "scripts" / "compat"))
+    succeeds(stage.run(*words, "--supernet", "mine", cwd=stage.root / "scripts" / "compat"))
+    for call in stage.calls("python"):
+        assert call.arguments[0] == str(stage.root / "search.py")
+        assert (call.value("config_path"), call.value("device_target")) == ("spos_search", "GPU")
+        assert call.value("data_path") == str(stage.data)
+        assert call.arguments.count("--supernet") == 1
+    assert {Path(call.value("supernet")) for call in stage.calls("python")} == {Path("mine"), runs[1]}
 
 
 @pytest.mark.parametrize(
@@ -331,7 +382,7 @@ def test_transfer(stage):
 
 def test_transfer_of_an_unsplit_folder_gives_the_line_to_type(stage):
     (stage.folder / "my flowers").mkdir()
-    result = stage.run("bash", "../repo/scripts/compat/run_transfer.sh", "my flowers/", "net.ckpt", cwd=stage.folder)
+    result = stage.run("bash", "repo/scripts/compat/run_transfer.sh", "my flowers/", "net.ckpt", cwd=stage.folder)
     assert result.returncode == 2
     assert "python -m src.data.split my\\ flowers/ my\\ flowers_split" in result.stderr
 

@@ -116,7 +116,8 @@ def test_the_checkpoints_to_evaluate(tmp_path):
     (run.checkpoints / "best").unlink()
     assert [path.name for path in checkpoints_of("run")] == ["net-3_1.ckpt"], "or else the last"
     assert [path.name for path in checkpoints_of("run/checkpoints")] == [f"net-{n}_1.ckpt" for n in (1, 2, 3)]
-    assert [path.name for path in checkpoints_of("run/checkpoints/net-1_1.ckpt")] == ["net-1_1.ckpt"]
+    for name in ("net-1_1.ckpt", "net-1_1"):
+        assert [path.name for path in checkpoints_of(f"run/checkpoints/{name}")] == ["net-1_1.ckpt"]
     for text, message in (
         ("", "--checkpoint_path is missing"),
         ("nowhere", "no such file or folder"),

@@ -1,9 +1,12 @@
 """Command lines of the original repositories, read as ours."""
 
+import shlex
+
 import pytest
 
 from src.config import load_config, parse_arguments, schema
 from src.errors import UsageError
+from src.export.options import parse as parse_export
 from src.upstream_flags import flags_of
 
 DATA = "/data/imagenet"
@@ -156,6 +159,54 @@ def test_a_command_line_of_upstream_means_what_it_meant(line):
     program, recipe, words, keys = README_LINES[line]
     config = parse_arguments(["--config_path", recipe, *words.split()], program)
     assert changed(config, recipe) == keys
+
+
+# What the five READMEs show to be typed, with a network named where the original had only one.
+TYPED = {
+    "spnasnet": """
+        train.py --device_id=0 --device_target="Ascend" --data_path=/imagenet/train
+        train.py --device_id=0 --device_target="GPU" --data_path=/imagenet/train
+        eval.py --checkpoint_path=./ckpt_0 --val_data_path=/imagenet/val --device_id=0 --device_target="Ascend"
+        eval.py --device_target="GPU" --device_id=0 --val_data_path="/path/to/imagenet/val/" --checkpoint_path ./ckpt_0
+        export.py --ckpt_file [CKPT_FILE] --device_target Ascend""",
+    "proxylessnas_mobile": """
+        export.py --device_target GPU --checkpoint [CHECKPOINT_FILE] --file_format ONNX --file_name [NAME]""",
+    "shufflenetv1": """
+        train.py --train_dataset_path /home/DataSet/ImageNet_Original/train
+        train.py --config_path ./gpu_default_config.yaml --device_target GPU --train_dataset_path [TRAIN_DATA_DIR]
+        train.py --config_path ./gpu_default_config.yaml --train_dataset_path [TRAIN_DATA_DIR] --is_distributed=True \\
+            --device_target=GPU
+        train.py --config_path=./transfer_config.yaml
+        eval.py --eval_dataset_path /home/validation_preprocess --ckpt_path /home/ckpt/shufflenetv1-250_1251
+        eval.py --config_path ./gpu_default_config.yaml --eval_dataset_path [DATA_DIR] --ckpt_path [PATH_CHECKPOINT]
+        eval.py --config_path=./transfer_config.yaml
+        export.py --ckpt_path [CKPT_PATH] --device_target CPU --file_format MINDIR --batch_size 1""",
+    "mnasnet": """
+        train.py /data/imagenet --device npu --npu 0""",
+}
+LINES = [(model, line) for model, text in TYPED.items() for line in text.replace("\\\n", " ").strip().splitlines()]
+
+
+@pytest.mark.parametrize(("model", "line"), LINES)
+def test_what_a_readme_shows_is_understood_to_the_last_word(model, line, capsys):
+    program, *words = shlex.split(line)
+    if "config_path" not in line:
+        words = ["--model", model, *words]
+    read = parse_export if program == "export.py" else lambda argv: (None, parse_arguments(argv, program[:-3]))
+    config = read(words)[1]
+    assert config.model == model
+    given = " ".join(words).replace("=", " ").split()
+    for key in ("device_target", "is_distributed"):
+        assert f"--{key}" not in given or str(config[key]) == given[given.index(f"--{key}") + 1]
+    data = config.data_path if program == "train.py" else config.checkpoint_path
+    assert bool(data) == ("transfer" not in line)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_flag_without_its_equals_sign_is_named():
+    """Single-Path-NAS's README has it so."""
+    with pytest.raises(UsageError, match=r"no flag '--val_data_path/imagenet/val' \(did you mean 'val_data_path'"):
+        parse_arguments(["--checkpoint_path=./ckpt_0", "--val_data_path/imagenet/val"], "eval")
 
 
 def test_a_network_named_by_model_serves_as_well():

@@ -6,5 +6,5 @@ NETWORK=${NETWORK:-mnasnet}
 . "$(dirname -- "$0")/../../common.sh"
 
 read_flags "$@"
-[[ -n $CHECKPOINT ]] || CHECKPOINT=$(newest_run)
+[[ -n $CHECKPOINT ]] || CHECKPOINT=$(newest_run "${NETWORK}_" --checkpoint_path=CHECKPOINT)
 evaluate Ascend "$DEVICE_ID" "$DATA_PATH" "$CHECKPOINT" ${EXTRA[@]+"${EXTRA[@]}"}
