@@ -86,6 +86,14 @@ class Program:
             pooled = self.pool(network.features(View(0, 3)), is_batched=True)
             self.classes = network.classifier(network.dropout(network.hidden(pooled))).channels
 
+    def step_rows(self) -> np.ndarray:
+        """float32 [steps, fields], as network_infer takes them."""
+        return np.array([step.row() for step in self.steps], np.float32)
+
+    def map_rows(self) -> np.ndarray:
+        """float32 [maps, 3]: channels, padding of a line on either side, one pixel for each image (1) or not (0)."""
+        return np.array([[each.channels, each.pad, each.is_batched] for each in self.maps], np.float32)
+
     def trace(self, cell: nn.Cell, *views: View) -> View | tuple[View, View]:
         for kind, traced in TRACES.items():
             if isinstance(cell, kind):
@@ -225,11 +233,9 @@ class Inference(nn.Cell):
     def __init__(self, network: layers.Network, operators: Operators):
         super().__init__(auto_prefix=False)
         program = Program(network)
-        self.parameters = ms.ParameterTuple(program.parameters)
-        self.steps = Tensor(np.array([step.row() for step in program.steps], np.float32))
-        maps = [[m.channels, m.pad, m.is_batched] for m in program.maps]
-        self.maps = Tensor(np.array(maps, np.float32))
         classes = program.classes
+        self.parameters = ms.ParameterTuple(program.parameters)
+        self.steps, self.maps = Tensor(program.step_rows()), Tensor(program.map_rows())
         self.operator = operators.custom("network_infer", lambda x, *rest: (x[0], classes), 1)
 
     def construct(self, images: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from src.cpu.build import EXTRA_FLAGS, BuildError, find_compiler, library
+from src.cpu.inference import HSIGMOID, Program
 from src.cpu.operators import CODES
+from src.models import create_model
 
 ACTS = ("plain", None, "relu", "relu6", "hswish")
 TOLERANCE = 2e-5  # of the largest value
@@ -466,6 +468,84 @@ def test_norm_of_all_gradients(call):
     norm = call("norm", [[1, 0, 0, 1], *tensors], (1,))
     assert norm[0] == pytest.approx(np.sqrt((tensors[0] ** 2).sum() + (tensors[3] ** 2).sum()), rel=1e-6)
     assert not np.isfinite(call("norm", [[1, 1, 1, 1], *tensors], (1,)))[0]
+
+
+class TestWholeNetwork:
+    """network_infer against its program, carried out in NumPy."""
+
+    def numpy_step(self, step, maps, parameters):
+        x = maps[step.source.map]
+        order = np.arange(x.shape[3]).reshape(step.source.rows or 1, -1).T.ravel()
+        x = x[..., order]
+        x = x[..., step.source.begin :][..., : step.source.channels]
+        name = {code: name for name, code in CODES.items()}.get(step.code)
+        if step.operation in ("stem", "pointwise", "depthwise"):
+            weight = parameters[step.parameter]
+            weight = weight.reshape(len(weight), -1, step.kernel, step.kernel)
+            groups = step.out if step.operation == "depthwise" else step.groups
+            y = conv(x, weight, step.stride, groups)
+            if step.has_norm:
+                gamma, beta, mean, variance = parameters[step.parameter + 1 : step.parameter + 5]
+                y = (y - mean) / np.sqrt(variance + step.epsilon) * gamma + beta
+            else:
+                y = y + parameters[step.parameter + 1]
+        elif step.operation in ("max_pool", "avg_pool"):
+            n, height, width, channels = x.shape
+            top, left = (height % 2, width % 2) if step.same else (1, 1)
+            padded = np.full((n, height + top + 2, width + left + 2, channels), np.nan if step.same else 0.0)
+            padded[:, top : top + height, left : left + width] = x
+            reduce = np.nanmax if step.operation == "max_pool" else np.nanmean
+            rows, columns = -(-height // 2), -(-width // 2)
+            views = [padded[:, i : i + 2 * rows : 2, j : j + 2 * columns : 2] for i in range(3) for j in range(3)]
+            y = reduce(np.stack(views), axis=0)
+        elif step.operation == "global_pool":
+            y = x.mean((1, 2), keepdims=True)
+        elif step.operation == "gate":
+            return act(name, x * maps[step.other])
+        else:
+            y = x
+        if step.operation == "depthwise":
+            y = y[..., np.argsort(order)]  # its result is a shuffled view as well
+        if step.other >= 0:
+            y = y + maps[step.other]
+        return np.clip(y + 3, 0, 6) / 6 if step.code == HSIGMOID else act(name, y)
+
+    # Sizes that are odd everywhere, channels that fill no vector, every kind of view and of joining branches.
+    @pytest.mark.parametrize("images", [1, 2, 7])
+    @pytest.mark.parametrize(
+        "name, options, size",
+        [
+            ("mnasnet", {"alpha": 0.5}, 75),
+            ("shufflenetv1", {"groups": 3, "size": "0.5x"}, 37),
+            ("shufflenetv1", {"groups": 8, "size": "0.5x", "pooling": "same", "shuffle": "after"}, 36),
+            ("spos_oneshot_s_plus", {}, 33),
+            (
+                "spos_oneshot",
+                {"layout": "digits", "block_choices": "2,3,0,3,1,2", "channel_choices": "0,1,2,3,4,2"},
+                32,
+            ),
+        ],
+    )
+    def test_network(self, call, name, options, size, images):
+        program = Program(create_model(name, 5, **options))
+        parameters = []
+        for parameter in program.parameters:
+            value = numbers(*parameter.shape)
+            if value.ndim > 1:
+                value = value / np.sqrt(value[0].size)
+            if parameter.name.endswith("variance"):
+                value = np.abs(value) + 0.5
+            parameters.append(value.astype(np.float32).astype(np.float64))
+        x = numbers(images, 3, size, size)
+        maps = {0: x.transpose(0, 2, 3, 1)}
+        for step in program.steps:
+            y = self.numpy_step(step, maps, parameters)
+            whole = maps.setdefault(step.target, np.full((*y.shape[:3], program.maps[step.target].channels), np.nan))
+            whole[..., step.target_begin :][..., : y.shape[3]] = y
+        inputs = [x, program.step_rows(), program.map_rows(), *parameters]
+        own = call("network_infer", inputs, (images, 5))
+        assert_close(own, maps[program.steps[-1].target][:, 0, 0])
+        assert (own == call("network_infer", inputs, (images, 5))).all()
 
 
 @pytest.mark.slow

@@ -91,6 +91,10 @@ struct Rows {
   const Index* offset;
 };
 
+// Asks for memory that is wanted soon, with every step of a product; for epilogues that overload it.
+template <class Epilogue>
+INLINE void fetch_ahead(const Epilogue&, Index, Index) {}
+
 template <bool OFFSETS, Index MR, Index NV, class Epilogue>
 INLINE void product(const Rows& a, Index row, const float* b, Index k_size, Index column, Epilogue& epilogue) {
   Vec sum[MR][NV] = {};
@@ -100,6 +104,7 @@ INLINE void product(const Rows& a, Index row, const float* b, Index k_size, Inde
 #pragma GCC unroll 8
     for (Index v = 0; v < NV; ++v) keep(line[v] = load(b + v * lanes));
     const float* at = data + (OFFSETS ? a.offset[k] : k);
+    fetch_ahead(epilogue, row, k);
 #pragma GCC unroll 8
     for (Index i = 0; i < MR; ++i) {
       const Vec x = splat(at[i * a.stride]);

@@ -13,7 +13,7 @@
 
 namespace cpu {
 
-// Activations [height][pad + width + pad][stride] of one image, the padding zero; a batched map has one pixel per image.
+// Activations [height][pad + width + pad][stride] of one image, the padding zero. A batched map: one pixel per image.
 struct Map {
   Index channels, pad, height = 0, width = 0, stride = 0, begin = 0, last_reader = -1;
   bool batched;
@@ -33,6 +33,7 @@ struct Map {
 enum Operation { STEM, POINTWISE, DEPTHWISE, COPY, MAX_POOL, AVG_POOL, GLOBAL_POOL, GATE };
 
 constexpr int HSIGMOID = 5;
+constexpr Index few_pixels = 128;
 
 // One row of the program, in the order of src/cpu/inference.py.
 struct Step {
@@ -78,30 +79,46 @@ INLINE void with_swish(int code, Body&& body) {
 
 // Pixels of a map, or of some of its channels.
 struct Place {
-  float* data;
-  Index stride, width, gap;
+  float* data = nullptr;
+  Index stride = 0, gap = 0;
+  std::uint64_t inverse = 0;  // of the width: rounded up, so that pixel / width is exact below 2^32 / width pixels
+
+  Place() = default;
+  Place(float* data, const Map& map)
+      : data(data), stride(map.stride), gap(map.gap()), inverse((std::uint64_t{1} << 32) / map.width + 1) {}
   INLINE float* at(Index pixel) const {
-    return data + pixel * stride + (gap ? static_cast<unsigned>(pixel) / static_cast<unsigned>(width) * gap : 0);
+    const Index line = static_cast<Index>(static_cast<std::uint64_t>(pixel) * inverse >> 32);
+    return data + pixel * stride + line * gap;
   }
 };
 
-// activation(sum + shift [+ residual]); at most `room` floats of a pixel may be written.
-template <bool SWISH>
+// The epilogue of products: activation(sum + shift [+ residual]) of the pixels from `first` on. At most `room` floats
+// of a pixel may be written. Where a panel serves few pixels, the next one is fetched meanwhile (AHEAD).
+template <bool SWISH, bool AHEAD>
 struct Deposit {
   Place to, residual;
-  Index room;
+  Index first, room;
   const float* shift;
   Finish finish;
+  const float* next = nullptr;
+  Index floats_per_row = 0, floats_per_k = 0;
 
   template <Index MR, Index NV>
   INLINE void operator()(Vec (&sum)[MR][NV], Index row, Index column) {
+    const bool fits = room - column >= NV * lanes;
+    fits ? deposit<true>(sum, first + row, column) : deposit<false>(sum, first + row, column);
+  }
+
+ private:
+  template <bool WHOLE, Index MR, Index NV>
+  INLINE void deposit(Vec (&sum)[MR][NV], Index row, Index column) {
 #pragma GCC unroll 8
     for (Index i = 0; i < MR; ++i) {
       float* line = to.at(row + i) + column;
       const float* more = residual.data ? residual.at(row + i) + column : nullptr;
 #pragma GCC unroll 8
       for (Index v = 0; v < NV; ++v) {
-        const Index left = room - column - v * lanes;
+        const Index left = WHOLE ? lanes : room - column - v * lanes;
         Vec z = sum[i][v] + load(shift + column + v * lanes);
         if (more) z += load_some(more + v * lanes, left);
         store_some(line + v * lanes, finish.template apply<SWISH>(z), left);
@@ -109,6 +126,11 @@ struct Deposit {
     }
   }
 };
+
+template <bool SWISH>
+INLINE void fetch_ahead(const Deposit<SWISH, true>& out, Index row, Index k) {
+  __builtin_prefetch(out.next + row * out.floats_per_row + k * out.floats_per_k);
+}
 
 // What one thread works with, and its share of every step.
 struct Worker {
@@ -278,7 +300,8 @@ class Program {
     std::fill(to, to + area * padded(s), 0.f);
     for (Index c = 0; c < s.out; ++c) {
       const Index at = s.at(c, s.out);
-      for (Index t = 0; t < area; ++t) to[(at / lanes * area + t) * lanes + at % lanes] = p[0][c * area + t] * scale[at];
+      float* tap = to + at / lanes * area * lanes + at % lanes;
+      for (Index t = 0; t < area; ++t) tap[t * lanes] = p[0][c * area + t] * scale[at];
     }
   }
 
@@ -300,7 +323,7 @@ class Program {
   }
   Place place_of(Index m, const Worker& worker, Index channel = 0) const {
     const Map& map = maps_[m];
-    return {memory(m, worker) + map.pad * map.stride + channel, map.stride, map.width, map.gap()};
+    return {memory(m, worker) + map.pad * map.stride + channel, map};
   }
   // Floats of a target's pixel from `channel` that a step may write: up to the end of the pixel if its map ends there.
   Index room(const Step& s, Index channel, Index n) const {
@@ -357,9 +380,8 @@ class Program {
           if (from >= 0 && from < height)
             std::memcpy(copy + pad, image + (r / s.kernel * height + from) * width, copied * sizeof(float));
         }
-        Place place = place_of(s.target, worker, s.target_begin);
-        place.data = place.at(y * to.width), place.gap = 0;
-        Deposit<swish> out{place, {}, room(s, s.target_begin, s.out), folded_ + s.scale + padded(s), finish_of(s.code)};
+        Deposit<swish, false> out{place_of(s.target, worker, s.target_begin), {}, y * to.width,
+                                  room(s, s.target_begin, s.out), folded_ + s.scale + padded(s), finish_of(s.code)};
         multiply<true>({worker.buffer, s.stride, offsets}, to.width, panels, packed_ + s.packed, 0, panels.count, out);
       }
     });
@@ -389,26 +411,26 @@ class Program {
                        SHUFFLED ? order_ + s.order + g * panels.k : nullptr};
           float* b = packed_ + s.packed + g * panels.size() + panels.first(panel) * lanes * panels.k;
           if (packs) pack_panel(s, panels, g, panel, b = worker.buffer);
-          Deposit<swish> out{target, residual, room(s, s.target_begin + first, panels.columns),
-                             folded_ + s.scale + padded(s) + g * panels.vectors * lanes, finish_of(s.code)};
-          out.to.data += first, out.residual.data += residual.data ? first : 0;
-          Shifted<Deposit<swish>> at{out, row};
-          multiply_panel<SHUFFLED>(a, end - row, panels, panel, b, at);
+          const float* shift = folded_ + s.scale + padded(s) + g * panels.vectors * lanes;
+          const Index end_of_pixel = room(s, s.target_begin + first, panels.columns);
+          Place to = target, more = residual;
+          to.data += first;
+          if (more.data) more.data += first;
+          if (end - row > few_pixels) {
+            Deposit<swish, false> out{to, more, row, end_of_pixel, shift, finish_of(s.code)};
+            multiply_panel<SHUFFLED>(a, end - row, panels, panel, b, out);
+          } else {
+            const Index width = panels.width(panel) * lanes, rows_at_once = kernel_rows(panels.width(panel));
+            const float* weights = args_[3 + s.parameter] + (first + panels.first(panel) * lanes) * panels.k;
+            Deposit<swish, true> out{to, more, row, end_of_pixel, shift, finish_of(s.code),
+                                     (packs ? weights : b) + width * panels.k, panels.k * width / (end - row),
+                                     divide_up(width * rows_at_once, end - row)};
+            multiply_panel<SHUFFLED>(a, end - row, panels, panel, b, out);
+          }
         }
       }
     });
   }
-
-  // An epilogue for a tile that starts at pixel `first`.
-  template <class Epilogue>
-  struct Shifted {
-    Epilogue& epilogue;
-    Index first;
-    template <Index MR, Index NV>
-    INLINE void operator()(Vec (&sum)[MR][NV], Index row, Index column) {
-      epilogue(sum, first + row, column);
-    }
-  };
 
   // XT outputs of one row and one vector of channels; `count` lines of the source from `from` on.
   template <int K, int S, int XT, bool SWISH>
@@ -442,7 +464,8 @@ class Program {
     const bool split = worker.team > 1 && to.height <= 16;
     const Range lines = split ? Range{0, to.height} : worker.share(to.height);
     const Range mine = split ? worker.share(vectors) : Range{0, vectors};
-    const float *data = memory(s.source, worker) + (from.pad - pad) * from.stride, *shift = folded_ + s.scale + padded(s);
+    const float* data = memory(s.source, worker) + (from.pad - pad) * from.stride;
+    const float* shift = folded_ + s.scale + padded(s);
     const Place target = place_of(s.target, worker);
     with_kernel(s.kernel, s.stride, [&](auto kernel, auto stride) {
       constexpr int K = kernel, S = stride;
