@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +15,7 @@ import yaml
 matplotlib.use("Agg")  # a server has no screen
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from src.config import Config, load_config, schema
 from src.errors import UsageError
@@ -59,6 +60,7 @@ _NOT_INHERITED = (
     "checkpoint_path",
 )
 SAMPLED_PATHS = 5000
+SHOWN_CHOICES = 10  # best paths whose choices are drawn, or a fifth of all where that is more
 # Upstream's bounds for training with constraints.
 UPSTREAM_BOUNDS = (Bound("flops", 190, 330), Bound("params", 2.8, 5.0))
 
@@ -139,6 +141,7 @@ def draw_generations(candidates: Sequence[Candidate], path: Path) -> None:
     axes.plot(shown, [accuracy[generation <= g].max() for g in shown], color="tab:orange", label="best so far")
     axes.plot(shown, [accuracy[generation == g].mean() for g in shown], color="tab:green", label="mean")
     axes.set(xlabel="generation", ylabel="top-1 in the supernet", title="accuracy per generation")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     _save(figure, path)
@@ -157,7 +160,7 @@ def draw_cloud(candidates: Sequence[Candidate], cost: np.ndarray, table: Table, 
         ylabel="top-1 in the supernet",
         title=f"accuracy against {table.name}",
     )
-    figure.colorbar(picture, label="generation")
+    figure.colorbar(picture, label="generation", ticks=MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     _save(figure, path)
@@ -216,6 +219,7 @@ def draw_samplers(config: Config, space: Space, path: Path) -> list[str]:
         axes.scatter(flops, params, s=2, alpha=0.3)
         axes.set(title=method, xlabel="FLOPs (M)", ylabel="parameters (M)")
         axes.grid(alpha=0.3)
+        axes.label_outer()
         spans = f"{flops.min():.4g} to {flops.max():.4g} MFLOPs, {params.min():.4g} to {params.max():.4g} M parameters"
         lines.append(f"{method}: {SAMPLED_PATHS} paths from {spans}")
     _save(figure, path)
@@ -228,13 +232,22 @@ def _save(figure: plt.Figure, path: Path) -> None:
 
 
 def write_index(
-    folder: Path, title: str, facts: Mapping[str, object], best: Sequence[Candidate], tables: Mapping[str, Table]
+    folder: Path,
+    title: str,
+    facts: Mapping[str, object],
+    best: Sequence[Candidate],
+    front: Collection[int],
+    tables: Mapping[str, Table],
 ) -> None:
-    """index.html: the facts, the best paths and the pictures, without anything from elsewhere."""
+    """index.html: the facts, the best paths and the pictures, without anything from elsewhere.
+
+    Args:
+        front: indices of the candidates on the front of accuracy against FLOPs.
+    """
     costs = costs_of(best, tables)
-    head = "".join(
-        f"<th>{html.escape(name)}</th>" for name in ("rank", "path", "accuracy", *costs, "blocks", "channels")
-    )
+    units = [f"{name} ({tables[name].unit})" if tables[name].unit else name for name in costs]
+    columns = ("rank", "path", "accuracy", *units, "on the front", "blocks", "channels")
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     rows = []
     for rank, candidate in enumerate(best):
         cells = [
@@ -242,6 +255,7 @@ def write_index(
             str(candidate.index),
             f"{candidate.accuracy:.4f}",
             *(f"{costs[name][rank]:.5g}" for name in costs),
+            "yes" if candidate.index in front else "",
             *(" ".join(map(str, part)) for part in candidate.architecture),
         ]
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
@@ -250,6 +264,10 @@ def write_index(
         f'<figure><img src="{html.escape(picture.name)}" alt="{html.escape(picture.stem)}"></figure>'
         for picture in sorted(folder.glob("*.png"))
     )
+    links = " ".join(
+        f'<a href="{html.escape(file.name)}">{html.escape(file.name)}</a>'
+        for file in (folder / "candidates.csv", folder / "best.yaml", *sorted(folder.glob("top*.yaml")))
+    )
     write_text(
         folder / "index.html",
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
@@ -257,7 +275,7 @@ def write_index(
         "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left}"
         "dt{font-weight:bold}img{max-width:100%}</style>"
         f"<h1>{html.escape(title)}</h1><dl>{listed}</dl><table><tr>{head}</tr>{''.join(rows)}</table>{pictures}"
-        '<p><a href="candidates.csv">candidates.csv</a> <a href="best.yaml">best.yaml</a></p></html>\n',
+        f"<p>{links}</p></html>\n",
     )
 
 
@@ -288,11 +306,17 @@ def write_results(
     draw_generations(candidates, folder / "accuracy.png")
     for name, cost in costs_of(candidates, tables).items():
         draw_cloud(candidates, cost, tables[name], folder / f"cloud_{name}.png")
-    draw_choices(ranked[: max(len(ranked) // 5, 1)], space, folder / "choices.png")
+    draw_choices(ranked[: max(len(ranked) // 5, SHOWN_CHOICES)], space, folder / "choices.png")
+    bounds = " and ".join(map(str, read_bounds(config.search_constraints))) or "none"
     facts = {
         "method": config.search_method,
         "scope": config.search_scope,
+        "constraints": bounds,
         "paths": len(candidates),
         "scored on": scored_on,
     }
-    write_index(folder, f"search of {config.supernet}", facts, ranked[:20], tables)
+    on_front = front_of(candidates, costs_of(candidates, tables)["flops"])
+    front = {candidates[row].index for row in on_front}
+    # The best, and all of the front: what a search for several objectives is for.
+    listed = ranked[:20] + [candidate for candidate in ranked[20:] if candidate.index in front]
+    write_index(folder, f"search of {config.supernet}", facts, listed, front, tables)

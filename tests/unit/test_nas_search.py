@@ -187,9 +187,10 @@ def test_results_are_drawn_and_listed(tmp_path):
     search_report.draw_generations(candidates, tmp_path / "accuracy.png")
     search_report.draw_cloud(candidates, flops, tables["flops"], tmp_path / "cloud.png")
     search_report.draw_choices(candidates, SPACE, tmp_path / "choices.png")
-    search_report.write_index(tmp_path, "a <search>", {"paths": len(candidates)}, candidates[:3], tables)
+    search_report.write_index(tmp_path, "a <search>", {"paths": len(candidates)}, candidates[:3], {1}, tables)
     page = (tmp_path / "index.html").read_text()
     assert "a &lt;search&gt;" in page
+    assert page.count("<td>yes</td>") == 1
     assert all(f'src="{name}.png"' in page for name in ("accuracy", "cloud", "choices"))
     assert "http" not in page
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("accuracy", "cloud", "choices"))
