@@ -13,7 +13,6 @@ from src.engine import Trainer
 from src.errors import UsageError, run
 from src.log import Log
 from src.modelarts import on_modelarts
-from src.models import get_entry
 from src.nas import training as supernet
 from src.run_folder import RunFolder, checkpoint_of, open_run
 from src.step import precision_note
@@ -23,7 +22,7 @@ def main(argv: list[str]) -> None:
     config = parse_arguments(argv, "train")
     if not config.model:
         raise UsageError("which network? Give --model NAME or --config_path RECIPE; python summary.py lists both")
-    get_entry(config.model)
+    build.check_inputs(config)
     world = current_world()
     target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
     initialise(world, config.is_distributed, target)

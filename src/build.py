@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import nn
 
-from src.checkpoint import load_pretrained
+from src.checkpoint import load_pretrained, verify
 from src.config import Config
 from src.cpu import operators_in, use_operators
 from src.cpu.optimizers import update_in_one_pass
@@ -24,7 +24,7 @@ from src.evaluation import Evaluator
 from src.log import Log
 from src.loss import LabelSmoothedCrossEntropy
 from src.lr_schedule import learning_rates, scaled_lr
-from src.models import create_model, get_entry
+from src.models import create_model, get_entry, options_of
 from src.models.layers import seed_dropout
 from src.optim import create_optimizer
 from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, Preprocessing
@@ -54,11 +54,29 @@ def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Prepro
     return dataclasses.replace(own.at_size(size), **changes)
 
 
-def train_images(config: Config, log: Log) -> tuple[dict[str, int], Images]:
-    """The class index of the training folder and its images, checked if the configuration says so."""
+def check_inputs(config: Config) -> None:
+    """Looks for what the configuration names, before a run gets a folder.
+
+    Raises:
+        UsageError: an option the network does not have, an image size that does not fit, no such folder or checkpoint.
+    """
+    options_of(config.model, config.model_options)
+    preprocessing_of(config)
+    _train_folder(config)
+    eval_folder(config)
+    if config.pretrained:
+        verify(Path(config.pretrained))
+
+
+def _train_folder(config: Config) -> Path:
     if not config.data_path:
         raise UsageError("--data_path is missing: the folder that holds train/ and val/")
-    folder = find_split(config.data_path, "train")
+    return find_split(config.data_path, "train")
+
+
+def train_images(config: Config, log: Log) -> tuple[dict[str, int], Images]:
+    """The class index of the training folder and its images, checked if the configuration says so."""
+    folder = _train_folder(config)
     classes = build_class_index(folder)
     return classes, _checked(folder, classes, config, log)
 

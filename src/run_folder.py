@@ -64,6 +64,8 @@ def open_run(config: Config, is_main: bool = True) -> RunFolder:
         UsageError: ``run_dir`` already holds a run that is not being resumed, or cannot be written.
     """
     resumed = Path(config.resume)
+    if config.resume not in ("", "auto") and not resumed.exists():
+        raise UsageError(f"--resume {config.resume}: there is no such run folder or checkpoint")
     if not is_main:
         return RunFolder(Path(config.run_dir or (resumed if is_run(resumed) else "runs")))
     try:

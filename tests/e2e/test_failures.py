@@ -92,6 +92,25 @@ def refused(result: tuple[int, str, str], *parts: str) -> bool:
 )
 def test_training_refuses_in_one_line(outcome, photos, tiny_model, words, parts):
     assert refused(outcome(train, *words.format(photos=photos).split()), *parts)
+    # What only the images or the device can tell leaves a folder whose log says so.
+    assert list(Path().glob("runs/*/log.txt")) or not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--data_path nowhere",
+        "--data_path {photos} --val_data_path nowhere",
+        "--data_path {photos} --model_options.width 4",
+        "--data_path {photos} --image_size 31",
+        "--data_path {photos} --pretrained gone.ckpt",
+        "--data_path {photos} --resume gone",
+        "--data_path {photos} --run_dir made --is_distributed",
+    ],
+)
+def test_a_start_that_cannot_be_leaves_no_folder(outcome, photos, tiny_model, words):
+    assert refused(outcome(train, "--model", "tiny", *words.format(photos=photos).split()))
+    assert not Path("runs").exists() and not Path("made").exists()
 
 
 def test_a_used_run_folder_is_not_trained_over(outcome, photos, finished):

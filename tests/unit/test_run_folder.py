@@ -46,6 +46,7 @@ def test_a_used_folder_is_refused_unless_it_is_resumed(tmp_path):
     assert is_run(tmp_path / "run")
     with pytest.raises(UsageError, match=r"holds a run already; go on with --resume auto"):
         open_run(config(run_dir="run"))
+    (tmp_path / "elsewhere").mkdir()
     with pytest.raises(UsageError, match="holds a run already"):
         open_run(config(run_dir="run", resume="elsewhere"))
     for resume in ("auto", "run", str(tmp_path / "run")):
