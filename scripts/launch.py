@@ -231,24 +231,51 @@ def ranks_of_table(path: Path, server_index: int) -> tuple[list[tuple[int, int]]
 # -- starting ---------------------------------------------------------------------------------------
 
 
-def environment_for(options: Options) -> dict[str, str]:
-    environment = {
-        **os.environ,
-        "LAUNCH_PID": str(os.getpid()),
-        "LAUNCH_HOST": socket.gethostname(),
-        "LAUNCH_LOCAL_SIZE": str(options.ranks),
-    }
+def prepare(options: Options, nodes: Nodes) -> dict[str, str]:
+    """The environment of this machine's ranks. Looks for all that a start needs, before it gets a folder.
+
+    Raises:
+        LaunchError: no such launcher here, an occupied port, a rank table that does not fit.
+    """
+    environment = {**os.environ, "LAUNCH_HOST": socket.gethostname(), "LAUNCH_LOCAL_SIZE": str(options.ranks)}
     if options.launcher != "none":  # msrun would give every rank one thread
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         environment.setdefault("OMP_NUM_THREADS", str(max(cores // options.ranks, 1)))
     if options.target == "Ascend":
         environment.setdefault("HCCL_CONNECT_TIMEOUT", "600")
+    if options.launcher == "rank_table":
+        environment.setdefault("SERVER_ID", "0")
+        fitting_ranks(options, environment)
+    elif options.launcher != "none":
+        if not shutil.which(options.launcher):
+            raise LaunchError(
+                "msrun is not on PATH; it comes with MindSpore: activate its environment"
+                if options.launcher == "msrun"
+                else "mpirun is not on PATH; install OpenMPI (apt-get install openmpi-bin) or add --launcher msrun"
+            )
+        environment["MASTER_ADDR"] = nodes.master
+        environment["MASTER_PORT"] = str(port_for(os.environ, nodes))
+        for name in ("RANK_TABLE_FILE", "RANK_ID", "DEVICE_ID"):  # left over, they would mislead the framework
+            environment.pop(name, None)
     return environment
 
 
-def start(options: Options, nodes: Nodes, logs: Path) -> Job:
-    """Starts the ranks of this machine."""
-    environment = environment_for(options)
+def fitting_ranks(options: Options, environment: Mapping[str, str]) -> tuple[list[tuple[int, int]], int]:
+    """:func:`ranks_of_table` for this machine. Raises LaunchError if it has another number of them than asked for."""
+    table, server_id = Path(options.rank_table).resolve(), environment["SERVER_ID"]
+    if not server_id.isdecimal():
+        raise LaunchError(f"SERVER_ID must be a whole number, not {server_id!r}")
+    ranks, total = ranks_of_table(table, int(server_id))
+    if len(ranks) != options.ranks:
+        raise LaunchError(
+            f"{table} gives server {server_id} {len(ranks)} devices, not {options.ranks}; "
+            "give that number as DEVICE_NUM, or write another table with python -m src.hccl"
+        )
+    return ranks, total
+
+
+def start(options: Options, nodes: Nodes, environment: dict[str, str], logs: Path) -> Job:
+    """Starts the ranks of this machine in what :func:`prepare` has made their environment."""
     rank_command = [RANK, "--log_dir", str(logs)]
     if options.launcher == "none":
         environment.update(RANK_ID="0", RANK_SIZE="1", DEVICE_NUM="1")
@@ -259,16 +286,6 @@ def start(options: Options, nodes: Nodes, logs: Path) -> Job:
         return Job([0], [_spawn(["python", *rank_command, *options.command], environment, logs)], logs, "one process")
     if options.launcher == "rank_table":
         return _start_rank_table(options, environment, rank_command, logs)
-    if not shutil.which(options.launcher):
-        raise LaunchError(
-            "msrun is not on PATH; it comes with MindSpore: activate its environment"
-            if options.launcher == "msrun"
-            else "mpirun is not on PATH; install OpenMPI (apt-get install openmpi-bin) or add --launcher msrun"
-        )
-    environment["MASTER_ADDR"] = nodes.master
-    environment["MASTER_PORT"] = str(port_for(os.environ, nodes))
-    for name in ("RANK_TABLE_FILE", "RANK_ID", "DEVICE_ID"):  # left over, they would mislead the framework
-        environment.pop(name, None)
     if options.launcher == "mpirun":
         return _start_mpirun(options, environment, rank_command, logs)
     total = options.ranks * nodes.number
@@ -284,15 +301,7 @@ def start(options: Options, nodes: Nodes, logs: Path) -> Job:
 
 def _start_rank_table(options: Options, environment: dict[str, str], rank_command: list[str], logs: Path) -> Job:
     table = Path(options.rank_table).resolve()
-    server_id = environment.setdefault("SERVER_ID", "0")
-    if not server_id.isdecimal():
-        raise LaunchError(f"SERVER_ID must be a whole number, not {server_id!r}")
-    ranks, total = ranks_of_table(table, int(server_id))
-    if len(ranks) != options.ranks:
-        raise LaunchError(
-            f"{table} gives server {server_id} {len(ranks)} devices, not {options.ranks}; "
-            "give that number as DEVICE_NUM, or write another table with python -m src.hccl"
-        )
+    ranks, total = fitting_ranks(options, environment)
     starters = []
     for local_rank, (rank, device) in enumerate(ranks):
         own = {
@@ -326,7 +335,12 @@ def _spawn(command: list[str], environment: Mapping[str, str], logs: Path) -> su
         log.write(f"# {shlex.join(command)}\n".encode(errors="replace"))
         log.flush()
         return subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            env={**environment, "LAUNCH_PID": str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
 
@@ -358,12 +372,13 @@ def main(argv: list[str]) -> int:
         if not program.is_file():
             raise LaunchError(f"{program} is not there; this version of the repository has no such program")
         nodes = nodes_from(os.environ)
+        environment = prepare(options, nodes)
         folder, logs = open_folders(options, nodes)
         signals = Signals()
         if options.background:
             leave_terminal(logs)
         adopt_orphans()
-        job = start(options, nodes, logs)
+        job = start(options, nodes, environment, logs)
     except LaunchError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE

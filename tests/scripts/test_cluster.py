@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import yaml
 from src.config import load_config
 from tests.scripts.conftest import ROOT, Stage
 from tests.scripts.test_launchers import succeeds
+from tests.scripts.test_watching import LONG, left_behind, started
 
 CLUSTER = ROOT / "scripts" / "cluster"
 
@@ -26,6 +30,7 @@ for ((node = 0; node < number; node++)); do
     SLURM_NODEID=$node "$@" &
     pids+=($!)
 done
+if [[ -n ${STEPS:-} ]]; then echo "${pids[*]}" >"$STEPS"; fi
 for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
 exit "$status"
 """
@@ -71,6 +76,26 @@ def test_slurm_sees_a_failed_rank(stage):
     words = ("bash", stage.root / "scripts/cluster/train.sbatch", stage.data, stage.folder / "run", "mnasnet_cpu")
     result = stage.run(*words, **slurm(stage, 2))
     assert result.returncode == 5 and "rank 3 ended with status 5" in result.stderr
+
+
+def test_slurms_warning_lets_rank_0_save_before_the_job_ends(stage):
+    """`#SBATCH --signal=TERM@120` signals the job's steps, not the batch script: the launcher of every node."""
+    assert "#SBATCH --signal=TERM@120\n" in (CLUSTER / "train.sbatch").read_text()
+    run = stage.folder / "run"
+    stage.behave(0, f"trap 'sleep 1; touch {stage.folder}/saved; exit 143' TERM; {LONG} & wait; wait")
+    for rank in (1, 2, 3):
+        stage.behave(rank, LONG)
+    words = ("bash", stage.root / "scripts/cluster/train.sbatch", stage.data, run, "mnasnet_cpu")
+    steps = stage.folder / "steps"
+    process = stage.start(*words, **{**slurm(stage, 2), "STEPS": str(steps), "LAUNCH_GRACE": "3"})
+    stage.wait_for(lambda: started(stage, 4) and steps.is_file() and steps.read_text().endswith("\n"))
+    time.sleep(0.5)
+    for pid in steps.read_text().split():
+        os.kill(int(pid), signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert (stage.folder / "saved").exists()
+    assert left_behind(stage) == []
 
 
 @pytest.mark.parametrize("target", ["Ascend", "GPU"])

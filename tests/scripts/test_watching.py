@@ -249,7 +249,7 @@ def test_an_occupied_port_gives_the_line_to_type(stage):
         listener.listen()
         port = listener.getsockname()[1]
         result = stage.run(*cpu(stage), MASTER_PORT=str(port))
-    assert result.returncode == 2
+    assert result.returncode == 2 and stage.run_folders == []
     assert f"port {port} is taken" in result.stderr
     assert (
         f" bash scripts/run_distribute_train_cpu.sh 2 {stage.data}" in result.stderr.partition("type: MASTER_PORT=")[2]
@@ -276,6 +276,7 @@ def test_a_rank_table_for_another_number_of_devices(stage):
     table = rank_table(stage, devices=4)
     result = stage.run("bash", "scripts/run_distribute_train_ascend.sh", table, "8", stage.data)
     assert result.returncode == 2 and "gives server 0 4 devices, not 8" in result.stderr
+    assert stage.run_folders == []
 
 
 def test_a_missing_launcher_is_named(stage):
@@ -284,3 +285,4 @@ def test_a_missing_launcher_is_named(stage):
         (stage.bin / tool).symlink_to(shutil.which(tool))
     result = stage.run(*cpu(stage, 2, "--launcher", "mpirun"), PATH=str(stage.bin))
     assert result.returncode == 2 and "apt-get install openmpi-bin" in result.stderr
+    assert stage.run_folders == []
