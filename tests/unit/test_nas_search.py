@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
+from mindspore import Tensor
 
 from src.config import load_config
 from src.distributed import World
 from src.errors import UsageError
 from src.nas import latency, search_report
+from src.nas.cost import cost_tables
 from src.nas.journal import Journal
 from src.nas.latency import compare, rank_correlation, read_latency_table
 from src.nas.searching import header_of, run_search, search_of, tables_of
@@ -218,24 +220,38 @@ def test_rank_correlation():
     }
 
 
+def test_the_shortest_forward_counts(monkeypatch):
+    clock = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.0])
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(clock))
+    assert latency.measure(lambda image: image, Tensor(np.zeros(3, np.float32)), 3) == 1000.0
+
+
 def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monkeypatch):
     space = make_space(
         "digits", stage_repeats=(1, 1), stage_out_channels=(24, 32), channel_scales=(1.0, 2.0), last_conv_out_channel=16
     )
-    built, seconds = [], iter(range(10**6))
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(seconds))
-    content = latency.measure_table(space, 2, 3, {"device": "clock"}, lambda _: None, 5, built.append)
-    # With this clock every forward takes a second, so a network takes as long as one block and not as their sum.
-    assert content["choices"] == [[[1000.0] * 2] * 4] * 2
-    assert content["fixed"] == -1000.0
+    seen = []
+
+    def measured(network, image, repeats):
+        # Ten for starting, and a hundredth for each thousand parameters.
+        seen.append((image.shape, repeats))
+        return 10 + sum(parameter.size for parameter in network.trainable_params()) / 1e5
+
+    monkeypatch.setattr(latency, "measure", measured)
+    content = latency.measure_table(space, 2, 3, {"device": "clock"}, lambda _: None, 5)
+    params = cost_tables(space)["params"].choices / 1e5
+    # The classifier behind a block has its channels, the one behind nothing the entry's.
+    assert np.array(content["choices"]) == pytest.approx(params + np.array([8, 8])[:, None, None] / 1e5)
     assert content["check"]["paths"] == 5
-    assert content["check"]["mean_relative_error"] == 0
-    assert len(built) == 2 * 4 * 2 + 5
+    assert content["check"]["rank_correlation"] == pytest.approx(1)
+    assert content["check"]["mean_relative_error"] < 1e-6
+    assert seen == [((2, 3, 32, 32), 3)] * 9 + [((2, 3, 16, 16), 3)] * 9 + [((2, 3, 32, 32), 3)] * 5
     assert {key: content["header"][key] for key in ("device", "batch_size", "repeats")} == {
         "device": "clock",
         "batch_size": 2,
         "repeats": 3,
     }
+    content["fixed"] = -1000.0
     content["choices"] = np.arange(16, dtype=float).reshape(2, 4, 2).tolist()
     path = tmp_path / "latency.json"
     path.write_text(json.dumps(content))
