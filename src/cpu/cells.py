@@ -7,7 +7,6 @@ built network becomes one by `src.cpu.use_operators`, which gives it the class a
 
 from __future__ import annotations
 
-import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from src.cpu.operators import CODES, Operators, constant, zeros
@@ -80,28 +79,20 @@ class FusedInvertedBottleneck(layers.InvertedBottleneck):
         return self.add(x[0], x[1], y[0], y[1]), self.plain
 
 
-class FusedJoin(nn.Cell):
-    """What Add and Concat share: the activation is left to the reader of the result."""
-
+class FusedAdd(layers.Add):
     def prepare(self, operators: Operators) -> None:
-        self.join = operators.add if isinstance(self, layers.Add) else operators.concat
-        self.code, self.plain = code_of(self.act), plain_rule()
-        self.is_linear = self.code == CODES[None]
+        self.add, self.code, self.plain = operators.add_activated, constant(code_of(self.act)), plain_rule()
 
     def construct(self, first: Value, second: Value) -> Value:
-        y = self.join(first[0], first[1], second[0], second[1])
-        if self.is_linear:
-            return y, self.plain
-        ones = ops.ones((y.shape[-1],), ms.float32)
-        return y, ops.stack([ones, zeros(ones), ones * self.code])
+        return self.add(first[0], first[1], second[0], second[1], self.code), self.plain
 
 
-class FusedAdd(FusedJoin, layers.Add):
-    pass
+class FusedConcat(layers.Concat):
+    def prepare(self, operators: Operators) -> None:
+        self.join, self.code, self.plain = operators.concat, constant(code_of(self.act)), plain_rule()
 
-
-class FusedConcat(FusedJoin, layers.Concat):
-    pass
+    def construct(self, first: Value, second: Value) -> Value:
+        return self.join(first[0], first[1], second[0], second[1], self.code), self.plain
 
 
 class FusedChannelShuffle(layers.ChannelShuffle):

@@ -139,19 +139,28 @@ class Operators:
         return self.custom("add", lambda a, *rest: a, 1, bprop)
 
     @functools.cached_property
+    def add_activated(self) -> ops.Custom:
+        """(a, rule, b, rule, [code]) to activation(a + b)."""
+        return self.custom("add_activated", lambda a, *rest: a, 1, self.join_grad("add_activated"))
+
+    @functools.cached_property
     def apply_grad(self) -> ops.Custom:
         return self.custom("apply_grad", lambda x, rule, d: (x, rule), 2)
 
     @functools.cached_property
     def concat(self) -> ops.Custom:
-        """(a, rule, b, rule) to [a, b] along the channels."""
-        grad = self.custom("concat_grad", lambda a, rule_a, b, rule_b, d: (a, rule_a, b, rule_b), 4)
+        """(a, rule, b, rule, [code]) to activation([a, b] along the channels)."""
+        shapes = lambda a, ra, b, *rest: (a[0], a[1], a[2], a[3] + b[3])  # noqa: E731
+        return self.custom("concat", shapes, 1, self.join_grad("concat"))
 
-        def bprop(a, rule_a, b, rule_b, out, dout):
-            d = grad(a, rule_a, b, rule_b, dout)
-            return d[0], d[1], d[2], d[3]
+    def join_grad(self, name: str) -> Callable:
+        grad = self.custom(f"{name}_grad", lambda a, rule_a, b, rule_b, *rest: (a, rule_a, b, rule_b), 4)
 
-        return self.custom("concat", lambda a, ra, b, *rest: (a[0], a[1], a[2], a[3] + b[3]), 1, bprop)
+        def bprop(a, rule_a, b, rule_b, code, out, dout):
+            d = grad(a, rule_a, b, rule_b, code, dout)
+            return d[0], d[1], d[2], d[3], zeros(code)
+
+        return bprop
 
     @functools.cached_property
     def shuffle(self) -> ops.Custom:

@@ -340,20 +340,25 @@ class TestBetweenConvolutions:
         for part, exact in zip(own, (dx, d_rule, *more), strict=True):
             assert_close(part, exact, name)
 
-    def test_add_and_concat(self, call, shape, rule):
+    @pytest.mark.parametrize("joined", CODES)
+    def test_add_and_concat(self, call, shape, rule, joined):
         a, b = numbers(*shape), numbers(*shape)
         left, right = Rule(rule, shape[3]), Rule("relu", shape[3])
-        inputs = [a, left.array(), b, right.array()]
-        both = [left.value(a), right.value(b)]
-        assert_close(call("add", inputs, shape), sum(both))
-        joined = np.concatenate(both, axis=3)
-        assert_close(call("concat", inputs, joined.shape), joined)
-        d = numbers(*joined.shape)
-        da, db = d[..., : shape[3]], d[..., shape[3] :]
-        exact = (*left.backward(a, da), *right.backward(b, db))
-        own = call("concat_grad", [*inputs, d], *[part.shape for part in exact])
-        for part, gradient in zip(own, exact, strict=True):
-            assert_close(part, gradient)
+        inputs = [a, left.array(), b, right.array(), [CODES[joined]]]
+        values = left.value(a), right.value(b)
+        both = np.concatenate(values, axis=3)
+        assert_close(call("add", inputs[:4], shape), sum(values))
+        assert_close(call("add_activated", inputs, shape), act(joined, sum(values)))
+        assert_close(call("concat", inputs, both.shape), act(joined, both))
+        d = numbers(*both.shape)
+        da = d[..., : shape[3]]
+        d_sum, d_both = act_slope(joined, sum(values)) * da, act_slope(joined, both) * d
+        halves = d_both[..., : shape[3]], d_both[..., shape[3] :]
+        for name, given, (da_value, db_value) in (("add_activated", da, (d_sum, d_sum)), ("concat", d, halves)):
+            exact = (*left.backward(a, da_value), *right.backward(b, db_value))
+            own = call(f"{name}_grad", [*inputs, given], *[part.shape for part in exact])
+            for part, gradient in zip(own, exact, strict=True):
+                assert_close(part, gradient, name)
         self.check_gradient(call, "apply_grad", [a, left.array(), da], a, left, da)
 
     def test_shuffle(self, call, shape, rule):

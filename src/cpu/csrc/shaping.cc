@@ -15,9 +15,9 @@ struct Input {
       : data(args[i]), channels(args.dim(i, 3)), images(args.dim(i, 0)), area(args.dim(i, 1) * args.dim(i, 2)),
         pixels(images * area), rule(args, i + 1, channels) {}
   Index padded() const { return round_up(channels, lanes); }
-  // Values of one pixel; `out` has room for padded() floats.
-  void read(Index pixel, float* out) const {
-    read_pixels(rule, 0, data + pixel * channels, channels, channels, out, padded(), 1);
+  // Values of `count` pixels; `out` has room for padded() floats of each.
+  void read(Index pixel, float* out, Index count = 1) const {
+    read_pixels(rule, 0, data + pixel * channels, channels, channels, out, padded(), count);
   }
 };
 
@@ -41,6 +41,14 @@ void for_each(Index items, Index floats, Each&& each) {
 template <class Each>
 INLINE void for_channels(Index channels, Each&& each) {
   for (Index c = 0; c < channels; c += lanes) each(c, std::min(lanes, channels - c));
+}
+
+// All threads' sums into the gradient of the input's rule.
+void rule_gradient(const Input& in, char* memory, Index team, float* d_rule) {
+  if (in.rule.plain())
+    d_rule[0] = 0;
+  else
+    merge_rule_sums(memory, team, in.padded(), in.channels, d_rule);
 }
 
 // Backward into an input: fill(item, d, buffer) writes the gradient of the value of the pixels of one item (`size`
@@ -69,10 +77,7 @@ void input_gradient(const Input& in, Index size, float* dx, float* d_rule, Index
     }
     sums.finish_tile();
   }
-  if (in.rule.plain())
-    d_rule[0] = 0;
-  else
-    merge_rule_sums(memory, team, in.padded(), in.channels, d_rule);
+  rule_gradient(in, memory, team, d_rule);
 }
 
 // to[c] = from[c] * factor.
@@ -81,6 +86,21 @@ void scaled_copy(const float* from, float factor, float* to, Index channels) {
 }
 
 void copy(const float* from, float* to, Index channels) { std::memcpy(to, from, channels * sizeof(float)); }
+
+// to = activation(a + b), from arguments a, rule, b, rule.
+void sum(const Arguments& args, int code, float* to) {
+  const Input a(args, 0), b(args, 2);
+  with_code(code, [&](auto code) {
+    for_each(a.pixels, 2 * a.padded(), [&](Index p, float* buffer) {
+      float *other = buffer + a.padded(), *out = to + p * a.channels;
+      a.read(p, buffer);
+      b.read(p, other);
+      for_channels(a.channels, [&](Index c, Index n) {
+        store_some(out + c, activate<code>(load(buffer + c) + load(other + c)), n);
+      });
+    });
+  });
+}
 
 // 3 x 3 pooling windows at stride 2. `same` pads right and bottom where the size is even and averages true elements;
 // symmetric pads one zero on every side, which takes part in maximum and average.
@@ -119,35 +139,88 @@ void read_window(const Input& x, const Pooling::Window& w, Index image, float* b
 
 // a, rule, b, rule -> a + b.
 OPERATOR(add) {
-  const Input a(args, 0), b(args, 2);
-  for_each(a.pixels, 2 * a.padded(), [&](Index p, float* buffer) {
-    float *other = buffer + a.padded(), *out = args[4] + p * a.channels;
-    a.read(p, buffer);
-    b.read(p, other);
-    for_channels(a.channels, [&](Index c, Index n) { store_some(out + c, load(buffer + c) + load(other + c), n); });
-  });
+  sum(args, AFFINE, args[4]);
 }
 
-// a, rule, b, rule -> [a, b] along the channels.
+// a, rule, b, rule, [code] -> activation(a + b).
+OPERATOR(add_activated) {
+  sum(args, number(args, 4), args[5]);
+}
+
+// a, rule, b, rule, [code], d out -> da, d rule, db, d rule.
+OPERATOR(add_activated_grad) {
+  constexpr Index tile = 8, tiles_between_flushes = 16;
+  const Input a(args, 0), b(args, 2);
+  const Index team = threads(), channels = a.channels, padded = a.padded();
+  float *da = args[6], *db = args[8];
+  Scratch scratch;
+  const Index bytes = padded * RuleSums::bytes_per_channel;
+  char* memory = scratch.take<char>(2 * team * bytes);
+  float* buffers = scratch.take<float>(team * 2 * tile * padded);
+#pragma omp parallel num_threads(team)
+  {
+    const Index me = omp_get_thread_num();
+    RuleSums a_sums(memory + me * bytes, padded), b_sums(memory + (team + me) * bytes, padded);
+    a_sums.clear(), b_sums.clear();
+    float *a_value = buffers + me * 2 * tile * padded, *b_value = a_value + tile * padded;
+    const Range mine = part_of(divide_up(a.pixels, tile), 1, me, team);
+    for (Index i = mine.begin; i < mine.end; ++i) {
+      const Index first = i * tile, count = std::min(tile, a.pixels - first), at = first * channels;
+      a.read(first, a_value, count);
+      b.read(first, b_value, count);
+      with_code(number(args, 4), [&](auto code) {
+        for (Index p = 0; p < count; ++p)
+          for_channels(channels, [&](Index c, Index n) {
+            const Index to = at + p * channels + c, from = p * padded + c;
+            const Vec d = activate_grad<code>(load(a_value + from) + load(b_value + from), load_some(args[5] + to, n));
+            store_some(da + to, d, n);
+            store_some(db + to, d, n);
+          });
+      });
+      rule_backward(a.rule, 0, a.data + at, da + at, channels, channels, count, a_sums);
+      rule_backward(b.rule, 0, b.data + at, db + at, channels, channels, count, b_sums);
+      if (i % tiles_between_flushes == 0) a_sums.finish_tile(), b_sums.finish_tile();
+    }
+    a_sums.finish_tile(), b_sums.finish_tile();
+  }
+  rule_gradient(a, memory, team, args[7]);
+  rule_gradient(b, memory + team * bytes, team, args[9]);
+}
+
+// a, rule, b, rule, [code] -> activation([a, b] along the channels).
 OPERATOR(concat) {
   const Input a(args, 0), b(args, 2);
-  for_each(a.pixels, std::max(a.padded(), b.padded()), [&](Index p, float* buffer) {
-    float* out = args[4] + p * (a.channels + b.channels);
-    a.read(p, buffer);
-    copy(buffer, out, a.channels);
-    b.read(p, buffer);
-    copy(buffer, out + a.channels, b.channels);
+  with_code(number(args, 4), [&](auto code) {
+    for_each(a.pixels, std::max(a.padded(), b.padded()), [&](Index p, float* buffer) {
+      float* out = args[5] + p * (a.channels + b.channels);
+      for (const Input* part : {&a, &b}) {
+        part->read(p, buffer);
+        for_channels(part->channels, [&](Index c, Index n) { store_some(out + c, activate<code>(load(buffer + c)), n); });
+        out += a.channels;
+      }
+    });
   });
 }
 
-// a, rule, b, rule, d out -> da, d rule, db, d rule.
+// a, rule, b, rule, [code], d out -> da, d rule, db, d rule.
 OPERATOR(concat_grad) {
   const Input a(args, 0), b(args, 2);
   const Index channels = a.channels + b.channels;
-  const float* d = args[4];
-  input_gradient(a, 1, args[5], args[6], 0, [&](Index p, float* to, float*) { copy(d + p * channels, to, a.channels); });
-  input_gradient(b, 1, args[7], args[8], 0,
-                 [&](Index p, float* to, float*) { copy(d + p * channels + a.channels, to, b.channels); });
+  const float* d = args[5];
+  with_code(number(args, 4), [&](auto code) {
+    const auto part = [&](const Input& in, const float* d_part, float* d_in, float* d_rule) {
+      input_gradient(in, 1, d_in, d_rule, in.padded(), [&](Index p, float* to, float* buffer) {
+        const float* from = d_part + p * channels;
+        if (code == AFFINE) return copy(from, to, in.channels);
+        in.read(p, buffer);
+        for_channels(in.channels, [&](Index c, Index n) {
+          store_some(to + c, activate_grad<code>(load(buffer + c), load_some(from + c, n)), n);
+        });
+      });
+    };
+    part(a, d, args[6], args[7]);
+    part(b, d + a.channels, args[8], args[9]);
+  });
 }
 
 // x, rule, d value -> dx, d rule.
