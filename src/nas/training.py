@@ -19,6 +19,7 @@ from src.config import Config
 from src.cpu import operators_in, use_operators
 from src.data.classes import Images
 from src.data.dataset import EvalData, TrainData
+from src.data.split import divide
 from src.distributed import World
 from src.errors import UsageError
 from src.evaluation import Evaluation, Evaluator
@@ -127,23 +128,10 @@ def split_held_out(files: Images, share: float, seed: int) -> tuple[Images, Imag
     Raises:
         UsageError: a class has too few images to give any.
     """
-    rng = np.random.default_rng(seed)
-    kept: Images = []
-    held: Images = []
-    by_class: dict[int, Images] = {}
-    for path, label in files:
-        by_class.setdefault(label, []).append((path, label))
-    for label in sorted(by_class):
-        members = by_class[label]
-        count = round(share * len(members))
-        if not 0 < count < len(members):
-            raise UsageError(
-                f"search_holdout {share:g} of the {len(members)} training images of class {label} leaves one side empty"
-            )
-        chosen = set(rng.permutation(len(members))[:count].tolist())
-        for index, member in enumerate(members):
-            (held if index in chosen else kept).append(member)
-    return kept, held
+    try:
+        return divide(files, share, seed)
+    except UsageError as error:
+        raise UsageError(f"search_holdout: {error}") from error
 
 
 def calibration_images(files: Images, count: int, seed: int) -> Images:

@@ -1,6 +1,7 @@
 """The supernet: a path equals its stand-alone network, one graph serves all, the rest stays untouched."""
 
 import json
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -431,7 +432,7 @@ def test_settings_without_effect_are_refused():
 
 
 def test_held_out_images_are_a_fixed_share_of_every_class():
-    files = [(f"{label}/{number}.png", label) for label in range(3) for number in range(10 * (label + 1))]
+    files = [(Path(f"{label}/{number}.png"), label) for label in range(3) for number in range(10 * (label + 1))]
     kept, held = split_held_out(files, 0.2, seed=1)
     assert [sum(label == k for _, label in held) for k in range(3)] == [2, 4, 6]
     assert sorted(kept + held) == sorted(files)
