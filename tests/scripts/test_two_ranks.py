@@ -88,6 +88,12 @@ def test_two_ranks_evaluate_as_one(alone, together):
     assert [count for *_, count, _ in single] == list(range(1, 34))
 
 
+def test_an_overflow_on_one_rank_skips_the_step_on_both(together):
+    first, second = (json.loads((together / f"{rank}.json").read_text())["overflow"] for rank in range(2))
+    assert first == [False, False, True]
+    assert second == [False, False, False]  # batch-norm statistics are each rank's own
+
+
 def start_training(folder: Path, data: Path) -> subprocess.Popen:
     words = ["bash", ROOT / "scripts/run_distribute_train_cpu.sh", "2", data, "mnasnet_cpu", "--run_dir", folder]
     small = ["--epochs", "500", "--batch_size", "2", "--eval_epochs", "0", "--image_size", "32", "--log_steps", "1"]

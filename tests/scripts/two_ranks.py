@@ -1,4 +1,4 @@
-"""A program for launched ranks: trains 20 steps with synchronised batch norm, then evaluates 1 … 33 images.
+"""A program for launched ranks: 20 steps with synchronised batch norm, 1 … 33 images evaluated, an overflow.
 
     two_ranks.py IMAGES RESULTS
 
@@ -57,6 +57,26 @@ def train(world, loss):
     return network
 
 
+def overflow(world, loss) -> list[bool]:
+    """A step in which the last rank alone meets an infinity: whether it was done, whether any weight moved, whether
+    this rank's own batch-norm statistics are still finite."""
+    network = tiny(CLASSES, dropout=0.0)
+    broadcast_parameters(network.get_parameters())
+    optimizer = create_optimizer(network.trainable_params(), name="momentum", lr=np.full(1, 0.1, np.float32))
+    step = TrainStep(network, loss, optimizer, world_size=world.size)
+    step.set_train(True)
+    before = [weight.asnumpy().copy() for weight in optimizer.parameters]
+    images = np.random.default_rng(1).normal(size=(JOINT_BATCH, 3, 32, 32)).astype(np.float32)
+    if world.rank == world.size - 1:
+        images[0, 0, 5, 5] = np.inf
+    _, done, _ = step(Tensor(images), Tensor(np.arange(JOINT_BATCH, dtype=np.int32) % CLASSES))
+    has_moved = any(
+        (parameter.asnumpy() != old).any() for parameter, old in zip(optimizer.parameters, before, strict=True)
+    )
+    own = network.features[0].norm.moving_variance.asnumpy()
+    return [bool(done), has_moved, bool(np.isfinite(own).all())]
+
+
 def evaluate(world, loss, folder: Path) -> list:
     """Results of one network with the same weights in every job, those of training differ in their last bits."""
     ms.set_seed(2)
@@ -84,6 +104,7 @@ def main(images: str, results: str) -> None:
     np.savez(folder / f"{world.rank}.npz", **{each.name: each.asnumpy() for each in network.get_parameters()})
     figures = {
         "evaluation": evaluate(world, loss, Path(images)),
+        "overflow": overflow(world, loss),
         "sum": all_reduce_sum([world.rank + 1, 0.1]),
         "equal": [all_equal(b"same"), all_equal(bytes([world.rank, 7]))],
         "counts": all_reduce_counts(np.array([[world.rank + 1, 2**40 + 1]])).tolist(),
