@@ -26,7 +26,7 @@ from src.errors import UsageError
 
 # Standard operators: without a graph the fused ones take long to set up, and a graph takes long to compile.
 COMMON = "--mode pynative --cpu_operators standard --workers 2 --check_data False --batch_size 4"
-SIZES = "--search_population 6 --search_generations 4 --search_retain 3 --calibration_images 8"
+SIZES = "--search_population 8 --search_generations 4 --search_retain 3 --calibration_images 8"
 KILLS = 10
 PATIENCE = 300  # seconds
 
@@ -87,7 +87,7 @@ def test_the_supernet_says_how_its_paths_fare(photos, tmp_path, capsys):
 @pytest.mark.slow
 def test_search_and_the_found_network(photos, searched, tmp_path):
     rows = candidates(searched)
-    assert len(rows) >= 6
+    assert len(rows) >= 8
     assert len({row["accuracy"] for row in rows}) >= 3
     assert max(float(row["flops"]) for row in rows) <= 0.9
     best = max(rows, key=lambda row: float(row["accuracy"]))
@@ -231,13 +231,14 @@ def test_two_processes_search_like_one(root, photos, trained, searched, tmp_path
 
 @pytest.mark.slow
 def test_two_processes_train_the_same_paths(root, photos, tmp_path):
-    words = f"--config_path spos_supernet_digits --run_dir {tmp_path}/run {COMMON} --max_steps 3 --eval_epochs 0"
-    more = "--is_distributed --channel_start_epoch 0 --channel_warm_up False --search_holdout 0.5"
-    printed = launched(root, "run_distribute_train_cpu.sh", "2", photos, *words.split(), *more.split())
+    words = f"--run_dir {tmp_path}/run {COMMON} --max_steps 2 --eval_epochs 0 --search_holdout 0.25"
+    more = "--channel_start_epoch 0 --channel_warm_up False --warmup_epochs 0 --calibration_images 8"
+    script, recipe = "run_distribute_train_cpu.sh", "spos_supernet_digits"
+    printed = launched(root, script, "2", photos, recipe, *words.split(), *more.split())
     # A rank on another path would have updated other blocks.
     assert "all 2 ranks hold the same weights" in printed
     sampler = last(tmp_path / "run").state["sampler_state"].tobytes().rstrip(b"\0")
-    assert json.loads(sampler)["drawn"] == 3
+    assert json.loads(sampler)["drawn"] == 2
 
 
 def launched(root, script, *words) -> str:
