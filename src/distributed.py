@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -101,18 +102,26 @@ def initialise(world: World, is_distributed: bool = False, device_target: str = 
     """
     if is_distributed and not world.launcher:
         count = 2 if device_target == "CPU" else 8
-        command = f"msrun --worker_num={count} --local_worker_num={count} --join=True {shlex.join(sys.argv)}"
-        raise UsageError(f"--is_distributed needs a launcher; type: {command}")
+        run = "" if Path(sys.argv[0]).name == "eval.py" else "--makes_run "
+        options = f"{run}--launcher msrun --ranks {count} --target {device_target}"
+        raise UsageError(
+            f"--is_distributed needs a launcher; type: python {_script('launch.py')} {options} {shlex.join(sys.argv)}"
+        )
     if world.size == 1 and world.launcher != "scheduler":
         return
     if world.launcher == "mpirun" and device_target == "CPU":
         raise UsageError(
             "the CPU's collectives do not start under plain mpirun; type: "
-            f"mpirun -n {world.size} python scripts/rank.py --log_dir logs {shlex.join(sys.argv)}"
+            f"mpirun -n {world.size} python {_script('rank.py')} --log_dir logs {shlex.join(sys.argv)}"
         )
     init()
     if world.launcher == "scheduler":
         sys.exit(0)
+
+
+def _script(name: str) -> str:
+    """A file of scripts/ as it is reached from where the program was."""
+    return shlex.quote(str(Path(sys.argv[0]).parent / "scripts" / name))
 
 
 def broadcast_parameters(parameters: Iterable[Parameter]) -> None:

@@ -63,12 +63,19 @@ def test_broken_environment_is_named(environment, named):
         world_from(environment)
 
 
-def test_distributed_without_launcher_gives_the_line_to_type(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["train.py", "--data_path", "my images"])
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("train.py", "python scripts/launch.py --makes_run --launcher msrun --ranks 2 --target CPU train.py"),
+        ("my/train.py", "python my/scripts/launch.py --makes_run --launcher msrun --ranks 2 --target CPU my/train.py"),
+        ("eval.py", "python scripts/launch.py --launcher msrun --ranks 2 --target CPU eval.py"),
+    ],
+)
+def test_distributed_without_launcher_gives_the_line_to_type(monkeypatch, program, expected):
+    monkeypatch.setattr("sys.argv", [program, "--data_path", "my images"])
     with pytest.raises(UsageError) as error:
         initialise(World(), is_distributed=True, device_target="CPU")
-    expected = "msrun --worker_num=2 --local_worker_num=2 --join=True train.py --data_path 'my images'"
-    assert str(error.value).endswith(expected)
+    assert str(error.value).endswith(f"type: {expected} --data_path 'my images'")
 
 
 def test_plain_mpirun_on_the_cpu_is_refused_with_the_line_to_type(monkeypatch):
