@@ -27,6 +27,10 @@ class Bound:
     high: float = math.inf
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return f"{self.metric} up to {self.high:g}"
+        if math.isinf(self.high):
+            return f"{self.metric} from {self.low:g} on"
         return f"{self.metric} from {self.low:g} to {self.high:g}"
 
 

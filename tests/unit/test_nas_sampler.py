@@ -206,6 +206,8 @@ def test_bounds_from_a_configuration():
         Bound("flops", high=330.0),
         Bound("params", low=2.8),
     ]
+    words = [str(bound) for bound in read_bounds({"flops": [0, 330], "params": [2.8, 0], "macs": [1, 2]})]
+    assert words == ["flops up to 330", "params from 2.8 on", "macs from 1 to 2"]
     for wrong in ({"flops": 330}, {"flops": [3, 2]}, {"flops": ["x", 1]}):
         with pytest.raises(UsageError):
             read_bounds(wrong)

@@ -150,10 +150,22 @@ def test_fused_operators_train_a_path_like_the_standard_cells(eager_mode, maskin
         np.testing.assert_allclose(found["fused"][name] / scale, expected / scale, rtol=0, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("operators", [pytest.param("standard", marks=pytest.mark.slow), "fused"])
-def test_one_graph_serves_a_hundred_paths_and_equals_eager_mode(graph_mode, operators):
-    network = with_operators(disturbed(Supernet(TINY, 10)), operators).set_train(False)
-    genes = Domain.of(TINY).sample(np.random.default_rng(3), 100)
+# The space of the published networks, on small images: all of its twenty positions are compiled.
+PUBLISHED_SPACE = make_space("OneShot", input_size=32, num_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("space", "operators"),
+    [
+        (TINY, "fused"),
+        pytest.param(TINY, "standard", marks=pytest.mark.slow),
+        pytest.param(PUBLISHED_SPACE, "fused", marks=pytest.mark.slow),
+    ],
+    ids=["fused", "standard", "published space"],
+)
+def test_one_graph_serves_a_hundred_paths_and_equals_eager_mode(graph_mode, space, operators):
+    network = with_operators(disturbed(Supernet(space, 10)), operators).set_train(False)
+    genes = Domain.of(space).sample(np.random.default_rng(3), 100)
     compiled = []
     for row in genes:
         network.set_path(row)
@@ -162,8 +174,8 @@ def test_one_graph_serves_a_hundred_paths_and_equals_eager_mode(graph_mode, oper
     assert len(np.unique(np.round(np.stack(compiled)[:, 0, 0], 6))) > 50
     ms.set_context(mode=ms.PYNATIVE_MODE)
     for row, logits in list(zip(genes, compiled, strict=True))[:4]:
-        alone = stand_alone(network, TINY, from_genes(row[None])[0])
-        np.testing.assert_allclose(logits, alone(images()).asnumpy(), rtol=1e-5, atol=1e-5)
+        alone = stand_alone(network, space, from_genes(row[None])[0])(images()).asnumpy()
+        np.testing.assert_allclose(logits, alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
 
 
 def test_sizes_and_names(eager_mode):
@@ -199,10 +211,10 @@ def configured(**changes):
     return load_config("", values)
 
 
-def make_step(accumulate=1, loss_scale=1.0, operators="standard", **changes):
+def make_step(accumulate=1, loss_scale=1.0, operators="standard", space=TINY, **changes):
     config = configured(**changes)
     ms.set_seed(1)
-    network = with_operators(disturbed(Supernet(TINY, 10)), operators)
+    network = with_operators(disturbed(Supernet(space, 10)), operators)
     optimizer = PathSGD(
         list(network.trainable_params()),
         config.momentum,
@@ -216,7 +228,7 @@ def make_step(accumulate=1, loss_scale=1.0, operators="standard", **changes):
         network,
         LabelSmoothedCrossEntropy(10, 0.1, "uniform"),
         optimizer,
-        sampler_of(config, TINY),
+        sampler_of(config, space),
         4,
         np.full(100, 0.05, np.float32),
         accumulate=accumulate,
@@ -230,19 +242,23 @@ def everything(step):
     return {parameter.name: parameter.asnumpy().copy() for parameter in step.get_parameters()}
 
 
-@pytest.mark.parametrize("operators", ["standard", "fused"])
-def test_a_step_leaves_everything_off_the_path_as_it_was(graph_mode, operators):
-    step = make_step(operators=operators)
+@pytest.mark.parametrize(
+    ("space", "operators"),
+    [(TINY, "standard"), (TINY, "fused"), pytest.param(PUBLISHED_SPACE, "fused", marks=pytest.mark.slow)],
+    ids=["standard", "fused", "published space"],
+)
+def test_a_step_leaves_everything_off_the_path_as_it_was(graph_mode, space, operators):
+    step = make_step(operators=operators, space=space)
     names = [parameter.name for parameter in step.get_parameters()]
-    slot = dict(zip(names, slots([name.replace("velocity.", "") for name in names], TINY.length), strict=True))
+    slot = dict(zip(names, slots([name.replace("velocity.", "") for name in names], space.length), strict=True))
     for _ in range(5):
         before = everything(step)
         step(images(), labels())
         after = everything(step)
         path = after["path"]
-        used = {position * len(BLOCKS) + int(path[position]) for position in range(TINY.length)}
+        used = {position * len(BLOCKS) + int(path[position]) for position in range(space.length)}
         changed = {name for name in names if not np.array_equal(before[name], after[name])}
-        blocks = {slot[name] for name in changed} - {TINY.length * len(BLOCKS)}
+        blocks = {slot[name] for name in changed} - {space.length * len(BLOCKS)}
         assert blocks == used
         assert "features.stem.conv.weight" in changed
     assert int(after["global_step"][0]) == 5
