@@ -158,28 +158,37 @@ class Program {
   }
 
   void run() {
-    const Index n_steps = steps_.size();
+    const Index n_steps = steps_.size(), n_panels = panels_.size();
+    Barrier barrier(team_);
 #pragma omp parallel num_threads(team_)
     {
       const Index me = omp_get_thread_num();
       Worker alone{arenas_ + (together_ ? 0 : me * arena_floats_), buffers_ + me * buffer_floats_};
       Worker joint = alone;
       joint.arena = arenas_, joint.me = me, joint.team = team_;
-#pragma omp for schedule(dynamic, 1)
+      const auto walk_together = [&](Index begin, Index end) {
+        for (Index i = begin; i < end; ++i) {
+          step(steps_[i], joint);
+          barrier.wait();
+        }
+      };
+#pragma omp for schedule(dynamic, 1) nowait
       for (Index i = 0; i < n_steps; ++i) fold(steps_[i]);
-#pragma omp for schedule(dynamic, 4)
-      for (Index i = 0; i < static_cast<Index>(panels_.size()); ++i) pack(panels_[i]);
+      barrier.wait();
+#pragma omp for schedule(dynamic, 4) nowait
+      for (Index i = 0; i < n_panels; ++i) pack(panels_[i]);
+      barrier.wait();
       if (together_) {
-        for (joint.image = 0; joint.image < images_; ++joint.image)
-          for (Index i = 0; i < tail_; ++i) walk(steps_[i], joint);
+        for (joint.image = 0; joint.image < images_; ++joint.image) walk_together(0, tail_);
       } else {
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
         for (Index image = 0; image < images_; ++image) {
           alone.image = image;
           for (Index i = 0; i < tail_; ++i) step(steps_[i], alone);
         }
+        barrier.wait();
       }
-      for (Index i = tail_; i < n_steps; ++i) walk(steps_[i], joint);
+      walk_together(tail_, n_steps);
     }
   }
 
@@ -193,10 +202,12 @@ class Program {
     return s.operation == DEPTHWISE ? maps_[s.source].stride : s.groups * round_up(s.out / s.groups, lanes);
   }
   bool is_tail(const Step& s) const { return maps_[s.target].batched && s.operation != GLOBAL_POOL; }
-  // Few pixels, many weights: each thread of a team takes all pixels and some of the columns, whose weights it packs.
-  bool by_columns(const Step& s) const {
+  // A team shares out lines, which keeps what a thread reads next in its own cache, or channels if lines are too few.
+  bool by_lines(const Map& map) const { return map.height >= 6 * team_; }
+  // A 1x1 convolution of few pixels packs each panel of weights right before it uses it, each thread for itself.
+  bool packs_itself(const Step& s) const {
     const Map& source = maps_[s.source];
-    return s.operation == POINTWISE && (is_tail(s) || (together_ && !source.pad && source.pixels() <= 200));
+    return s.operation == POINTWISE && (is_tail(s) || (together_ && !source.pad && source.pixels() <= 800));
   }
 
   // Sizes of the maps, and places of everything.
@@ -249,27 +260,32 @@ class Program {
       buffer_floats_ = std::max(buffer_floats_, panels.k * most_vectors * lanes);
       if (s.operation == STEM)
         buffer_floats_ = std::max(buffer_floats_, s.channels * s.kernel * (args_.dim(0, 3) + 2 * s.kernel));
-      if (by_columns(s)) continue;
+      if (packs_itself(s)) continue;
       s.packed = packed_floats_;
       packed_floats_ += s.groups * panels.size();
       for (Index g = 0; g < s.groups; ++g)
         for (Index p = 0; p < panels.count; ++p) panels_.push_back({i, g, p});
     }
     buffer_floats_ = round_up(buffer_floats_, 16);
-    arena_floats_ = round_up(arena_floats_, 16);
   }
 
   // The lowest gap between living maps that holds `floats`.
   Index place(const std::vector<Index>& live, Index floats) {
-    Index at = 0;
-    for (bool moved = true; moved;) {
-      moved = false;
-      for (const Index m : live) {
-        const Index begin = maps_[m].begin, end = round_up(begin + maps_[m].floats(), 16);
-        if (at < end && begin < at + floats) at = end, moved = true;
-      }
+    const auto is_free = [&](Index at) {
+      return std::none_of(live.begin(), live.end(), [&](Index m) {
+        return at < maps_[m].begin + maps_[m].floats() && maps_[m].begin < at + floats;
+      });
+    };
+    if (is_free(0)) return grow(0, floats);
+    Index lowest = arena_floats_;
+    for (const Index m : live) {
+      const Index behind = round_up(maps_[m].begin + maps_[m].floats(), 16);
+      if (behind < lowest && is_free(behind)) lowest = behind;
     }
-    arena_floats_ = std::max(arena_floats_, at + floats);
+    return grow(lowest, floats);
+  }
+  Index grow(Index at, Index floats) {
+    arena_floats_ = std::max(arena_floats_, round_up(at + floats, 16));
     return at;
   }
 
@@ -331,12 +347,6 @@ class Program {
     return channel + n == map.channels ? map.stride - channel : n;
   }
 
-  // A step of the whole team.
-  void walk(const Step& s, const Worker& worker) const {
-    step(s, worker);
-#pragma omp barrier
-  }
-
   void step(const Step& s, const Worker& worker) const {
     if (maps_[s.target].pad) clear_padding(s, worker);
     switch (s.operation) {
@@ -393,9 +403,9 @@ class Program {
     const Map& from = maps_[s.source];
     const Place source = place_of(s.source, worker, SHUFFLED ? 0 : s.begin);
     const Index pixels = from.pixels(), columns = s.groups * panels.count;
-    const bool packs = by_columns(s);
-    const Range rows = packs ? Range{0, pixels} : worker.share(pixels, row_grain);
-    const Range share = packs ? worker.share(columns) : Range{0, columns};
+    const bool packs = packs_itself(s), lines = by_lines(from) && !from.batched;
+    const Range rows = lines ? worker.share(pixels, from.width) : Range{0, pixels};
+    const Range share = lines ? Range{0, columns} : worker.share(columns);
     // A tile of pixels, in and out, stays in the second-level cache while the panels pass by.
     const Index fitting = 32 * 1024 / (s.channels + s.out) / row_grain * row_grain;
     const Index tile = packs ? pixels : std::max(fitting, 2 * row_grain);
@@ -461,9 +471,8 @@ class Program {
     const Index pad = s.kernel / 2, line = from.line() * from.stride;
     // Lines of few channels at a time stay in the first-level cache.
     const Index chunk = std::max<Index>(24 * 1024 / (4 * (s.kernel + s.stride) * from.line()) / 16 * 16, 16) / lanes;
-    const bool split = worker.team > 1 && to.height <= 16;
-    const Range lines = split ? Range{0, to.height} : worker.share(to.height);
-    const Range mine = split ? worker.share(vectors) : Range{0, vectors};
+    const Range lines = by_lines(to) ? worker.share(to.height) : Range{0, to.height};
+    const Range mine = by_lines(to) ? Range{0, vectors} : worker.share(vectors);
     const float* data = memory(s.source, worker) + (from.pad - pad) * from.stride;
     const float* shift = folded_ + s.scale + padded(s);
     const Place target = place_of(s.target, worker);
@@ -497,7 +506,7 @@ class Program {
 
   void copy(const Step& s, const Worker& worker) const {
     const Place from = place_of(s.source, worker), to = place_of(s.target, worker, s.target_begin);
-    const Range mine = worker.share(maps_[s.target].pixels());
+    const Range mine = worker.share(maps_[s.target].pixels(), maps_[s.target].width);
     const Index* order = order_ + s.order;
     const Vec low = finish_of(s.code).low, high = finish_of(s.code).high;
     for (Index p = mine.begin; p < mine.end; ++p) {
@@ -517,7 +526,7 @@ class Program {
     const Place from = place_of(s.source, worker), target = place_of(s.target, worker, s.target_begin);
     const Finish finish = finish_of(s.code);
     const Index top = s.same ? in.height % 2 : 1, left = s.same ? in.width % 2 : 1;
-    const Range mine = worker.share(to.pixels());
+    const Range mine = worker.share(to.pixels(), to.width);
     for (Index p = mine.begin; p < mine.end; ++p) {
       const Index y = p / to.width * 2 - top, x = p % to.width * 2 - left;
       const Index y0 = std::max<Index>(y, 0), y1 = std::min(y + 3, in.height);
@@ -557,7 +566,7 @@ class Program {
     const Place from = place_of(s.source, worker), to = place_of(s.target, worker, s.target_begin);
     const float* gates = place_of(s.other, worker).data;
     const Finish finish = finish_of(s.code);
-    const Range mine = worker.share(maps_[s.source].pixels());
+    const Range mine = worker.share(maps_[s.source].pixels(), maps_[s.source].width);
     for (Index p = mine.begin; p < mine.end; ++p)
       for (Index c = 0; c < s.channels; c += lanes)
         store_some(to.at(p) + c, finish.apply<false>(load(from.at(p) + c) * load(gates + c)),
