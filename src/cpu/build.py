@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "csrc"
@@ -98,15 +99,19 @@ def _output(command: list[str]) -> str:
 def _build(compiler: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, ThreadPoolExecutor() as pool:
             built = Path(folder) / path.name
-            sources = [str(file) for file in sorted(SOURCES.glob("*.cc"))]
-            done = subprocess.run(
-                [compiler, *flags(), *sources, "-o", str(built)], capture_output=True, text=True, timeout=BUILD_SECONDS
-            )
-            if done.returncode != 0:
-                first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-                raise BuildError(f"{compiler} fails: {first}")
+            sources = {source: f"{folder}/{source.stem}.o" for source in sorted(SOURCES.glob("*.cc"))}
+            compiling = [[compiler, *flags(), "-c", str(source), "-o", out] for source, out in sources.items()]
+            list(pool.map(_compile, compiling))
+            _compile([compiler, *flags(), *sources.values(), "-o", str(built)])
             built.replace(path)
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(str(error)) from error
+
+
+def _compile(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    if done.returncode != 0:
+        first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
+        raise BuildError(f"{command[0]} fails: {first}")
