@@ -12,7 +12,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +30,24 @@ from src.nas.supernet import build_block, build_subnet
 from src.spos_choices import BLOCKS
 
 MILLISECONDS = 1000.0
+CLOCKS = {"elapsed": time.perf_counter, "processor": time.process_time}
 
 
-def measure(cell: nn.Cell, inputs: Tensor, repeats: int) -> float:
-    """Time of one forward, ms, after two that compile and warm up: the shortest of ``repeats``, since whatever else
-    the machine does only adds to it."""
-    for _ in range(2):
-        cell(inputs).asnumpy()
+def measure(
+    cells: Sequence[nn.Cell], inputs: Tensor, repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Time of one forward of each cell, ms, after two that compile and warm up: the shortest of ``repeats``, since
+    whatever else the machine does only adds to it. The cells take turns, so that a slow moment meets all of them."""
+    for cell in cells:
+        for _ in range(2):
+            cell(inputs).asnumpy()
     seconds = []
     for _ in range(repeats):
-        start = time.perf_counter()
-        cell(inputs).asnumpy()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds) * MILLISECONDS
+        for cell in cells:
+            start = clock()
+            cell(inputs).asnumpy()
+            seconds.append(clock() - start)
+    return [min(seconds[turn :: len(cells)]) * MILLISECONDS for turn in range(len(cells))]
 
 
 def probe(position: Position, block: ChoiceBlock | None = None) -> Network:
@@ -62,6 +67,7 @@ def measure_table(
     say: Callable[[str], None],
     compared: int = 50,
     prepare: Callable[[nn.Cell], nn.Cell] = lambda network: network,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict:
     """Times every distinct block of ``space``, and ``compared`` random whole networks to check the sum.
 
@@ -71,33 +77,39 @@ def measure_table(
     Args:
         header: what was measured on.
         prepare: makes of a network what computes it here.
+        clock: seconds.
 
     Returns:
         The table as JSON values: header, choices [L][4][C] and fixed in ms, and the check.
     """
     rng = np.random.default_rng(0)
 
-    def timed(network: nn.Cell, size: int) -> float:
+    def prepared(network: nn.Cell) -> nn.Cell:
+        return prepare(network.set_train(False)).set_train(False)
+
+    def timed(networks: Sequence[nn.Cell], size: int) -> list[float]:
         image = Tensor(rng.standard_normal((batch, 3, size, size)).astype(np.float32))
-        return measure(prepare(network.set_train(False)).set_train(False), image, repeats)
+        return measure(networks, image, repeats, clock)
 
     positions = space.positions()
     choices = np.empty((len(positions), len(BLOCKS), len(space.channel_scales)))
     known: dict[tuple, float] = {}
     for number, position in enumerate(positions):
-        size = 2 * position.in_size
+        without = prepared(probe(position))
         for block, channel in np.ndindex(choices.shape[1:]):
             key = (position, block, channel)
             if key not in known:
-                if position not in known:
-                    known[position] = timed(probe(position), size)
-                whole = timed(probe(position, build_block(space, position, block, channel)), size)
-                known[key] = max(whole - known[position], 0.0)
+                whole = prepared(probe(position, build_block(space, position, block, channel)))
+                longer, shorter = timed([whole, without], 2 * position.in_size)
+                known[key] = max(longer - shorter, 0.0)
             choices[number, block, channel] = known[key]
         say(f"position {number + 1} of {len(positions)} measured")
     genes = Domain.of(space).sample(np.random.default_rng(0), compared)
     measured = np.array(
-        [timed(build_subnet(space, path, space.num_classes), space.input_size) for path in from_genes(genes)]
+        [
+            timed([prepared(build_subnet(space, path, space.num_classes))], space.input_size)[0]
+            for path in from_genes(genes)
+        ]
     )
     sums = Table("latency", "ms", 0.0, choices).totals(genes)
     fixed = float(np.median(measured - sums))
@@ -169,6 +181,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch_size", type=_positive, default=1)
     parser.add_argument("--repeats", type=_positive, default=10, help="forwards, of which the shortest counts")
     parser.add_argument("--compare", type=_positive, default=50, help="whole networks to compare with")
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="elapsed",
+        help="processor: the time this process computed, for a busy machine and one thread (OMP_NUM_THREADS=1)",
+    )
     parser.add_argument("--cpu_operators", choices=MODES, default="auto")
     parser.add_argument("--device_target", choices=("auto", "CPU", "GPU", "Ascend"), default="auto")
     given = parser.parse_args(argv)
@@ -182,8 +200,10 @@ def main(argv: list[str]) -> None:
         operators.add(use_operators(network, given.cpu_operators))
         return inference(network)
 
-    header = {"device": describe_device(target), "versions": versions()}
-    content = measure_table(space, given.batch_size, given.repeats, header, print, given.compare, prepare)
+    header = {"device": describe_device(target), "versions": versions(), "clock": given.clock}
+    content = measure_table(
+        space, given.batch_size, given.repeats, header, print, given.compare, prepare, CLOCKS[given.clock]
+    )
     content["header"]["cpu_operators"] = " and ".join(sorted(operators))
     write_text(given.file, json.dumps(content, indent=1))
     check = content["check"]

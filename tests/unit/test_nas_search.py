@@ -220,10 +220,22 @@ def test_rank_correlation():
     }
 
 
-def test_the_shortest_forward_counts(monkeypatch):
-    clock = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.0])
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(clock))
-    assert latency.measure(lambda image: image, Tensor(np.zeros(3, np.float32)), 3) == 1000.0
+def test_the_shortest_forward_counts_and_cells_take_turns():
+    now, asked = [0.0], []
+
+    def cell(name, seconds):
+        times = iter([50.0, 50.0, *seconds])  # two to warm up
+
+        def forward(image):
+            asked.append(name)
+            now[0] += next(times)
+            return image
+
+        return forward
+
+    cells = [cell("a", [3, 1, 2]), cell("b", [5, 9, 4])]
+    assert latency.measure(cells, Tensor(np.zeros(3, np.float32)), 3, lambda: now[0]) == [1000.0, 4000.0]
+    assert asked == [*"aabb", *"ab" * 3]
 
 
 def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monkeypatch):
@@ -232,10 +244,10 @@ def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monk
     )
     seen = []
 
-    def measured(network, image, repeats):
+    def measured(networks, image, repeats, clock):
         # Ten for starting, and a hundredth for each thousand parameters.
-        seen.append((image.shape, repeats))
-        return 10 + sum(parameter.size for parameter in network.trainable_params()) / 1e5
+        seen.append((len(networks), image.shape, repeats))
+        return [10 + sum(parameter.size for parameter in net.trainable_params()) / 1e5 for net in networks]
 
     monkeypatch.setattr(latency, "measure", measured)
     content = latency.measure_table(space, 2, 3, {"device": "clock"}, lambda _: None, 5)
@@ -245,7 +257,7 @@ def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monk
     assert content["check"]["paths"] == 5
     assert content["check"]["rank_correlation"] == pytest.approx(1)
     assert content["check"]["mean_relative_error"] < 1e-6
-    assert seen == [((2, 3, 32, 32), 3)] * 9 + [((2, 3, 16, 16), 3)] * 9 + [((2, 3, 32, 32), 3)] * 5
+    assert seen == [(2, (2, 3, 32, 32), 3)] * 8 + [(2, (2, 3, 16, 16), 3)] * 8 + [(1, (2, 3, 32, 32), 3)] * 5
     assert {key: content["header"][key] for key in ("device", "batch_size", "repeats")} == {
         "device": "clock",
         "batch_size": 2,
