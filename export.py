@@ -9,7 +9,7 @@ from src.device import set_up
 from src.errors import RunFailed, UsageError, run
 from src.export.formats import FORMATS, runner, write
 from src.export.graph import graph_of
-from src.export.int8 import export_int8
+from src.export.int8 import check_int8, export_int8
 from src.export.manifest import SUFFIX, file_entry, write_manifest
 from src.export.merge_bn import merge_batch_norm
 from src.export.mindir_v1 import rewrite_file
@@ -35,6 +35,8 @@ def main(argv: list[str]) -> None:
 
 
 def export(source: Source, options: argparse.Namespace, target: str) -> None:
+    if options.quantize:
+        check_int8(source, options)
     images = some_images(options.image_path or source.val_data_path, options.check_images)
     expected = logits_of_network(source.network(), images, source.preprocessing, options.batch_size)
 
@@ -66,7 +68,7 @@ def export(source: Source, options: argparse.Namespace, target: str) -> None:
             print(f"{path}: rewritten as MindIR version 1 for MindSpore Lite 2.0")
         files.append(file_entry(path, file_format, graph, source.num_classes, parity))
     if options.quantize:
-        export_int8(source, options, name.with_name(f"{name.name}_{options.quantize}.onnx"))
+        export_int8(source, options, name)
     manifest = name.with_name(name.name + SUFFIX)
     write_manifest(manifest, source, files, merged)
     print(f"{manifest}: names, shapes, preprocessing, classes, checksums")

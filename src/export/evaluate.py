@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,12 @@ class Accuracy:
     top5: int
 
 
+def count_hits(logits: np.ndarray, labels: Sequence[int]) -> Accuracy:
+    """Of logits [N, K]."""
+    hits = np.argsort(-logits, axis=1, kind="stable") == np.array(labels)[:, None]
+    return Accuracy(len(logits), int(hits[:, 0].sum()), int(hits[:, :5].sum()))
+
+
 def accuracy(
     run: Run, files: list[tuple[Path, int]], preprocessing: Preprocessing, batch: int, is_normalising: bool
 ) -> Accuracy:
@@ -31,12 +38,5 @@ def accuracy(
         batch: images at once; the last batch is filled up and what fills it is not counted.
         is_normalising: the file takes uint8 [N, H, W, 3].
     """
-    logits = np.concatenate(
-        [
-            run(values)[:valid]
-            for values, valid in batches([path for path, _ in files], preprocessing, batch, is_normalising)
-        ]
-    )
-    ranking = np.argsort(-logits, axis=1, kind="stable")
-    hits = ranking == np.array([label for _, label in files])[:, None]
-    return Accuracy(len(files), int(hits[:, 0].sum()), int(hits[:, :5].sum()))
+    inputs = batches([path for path, _ in files], preprocessing, batch, is_normalising)
+    return count_hits(np.concatenate([run(values)[:valid] for values, valid in inputs]), [label for _, label in files])

@@ -49,7 +49,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Config]:
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE, help=f"largest difference allowed ({TOLERANCE:g})"
     )
-    parser.add_argument("--quantize", choices=("int8",), help="write <name>_int8.onnx as well, batch norms merged")
+    parser.add_argument(
+        "--quantize", choices=("int8",), help="write <name>_int8 in these formats as well, batch norms merged"
+    )
     parser.add_argument("--calibration_path", default="", help="images for it (the checkpoint's training images)")
     parser.add_argument("--calibration_images", type=int, default=128, help="how many of them (128)")
     parser.add_argument(

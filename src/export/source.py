@@ -49,7 +49,8 @@ def source_of(checkpoint: Path, config: Config) -> Source:
     """What the checkpoint says of itself and, for an upstream file that says nothing, the configuration.
 
     Raises:
-        UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``.
+        UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``;
+            a supernet.
     """
     facts = facts_of(checkpoint, config.model, config.num_classes) or {
         "model": config.model,
@@ -57,6 +58,11 @@ def source_of(checkpoint: Path, config: Config) -> Source:
         "num_classes": config.num_classes or 1000,
         "classes": [],
     }
+    if facts.get("config", {}).get("train_supernet"):
+        raise UsageError(
+            f"{checkpoint} is of a supernet, which is many networks: choose one with python search.py --supernet "
+            f"{checkpoint}, then export what train.py makes of it or what search.py --export_subnet cuts out"
+        )
     config = config.replace(model=facts["model"], model_options=facts["model_options"])
     own = facts.get("preprocessing")
     preprocessing = build.preprocessing_of(config, Preprocessing.from_dict(own) if own else None)

@@ -5,6 +5,7 @@ a library or the wheel cannot be had, they are skipped with build.sh's own words
 """
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -19,8 +20,9 @@ import export
 from src.checkpoint import load_checkpoint
 from src.data.classes import list_images
 from src.data.dataset import EvalData
+from src.export import lite
 from src.export.manifest import read_manifest
-from src.export.parity import logits_of_network
+from src.export.parity import logits_of_network, some_images
 from src.models import create_model
 from src.preprocessing import Preprocessing
 from tests.exported import checkpoint
@@ -86,32 +88,65 @@ def network_logits(checkpoint_path: Path, manifest: dict, files: list[Path]) -> 
     return logits_of_network(network, files, Preprocessing.from_dict(manifest["preprocessing"]), 24)
 
 
-def test_from_training_to_the_application(root, application, tmp_path):
-    """Each image gets the class that eval.py gives it."""
-    digits, run, evaluation = tmp_path / "digits", tmp_path / "run", tmp_path / "eval"
+@pytest.fixture(scope="module")
+def trained(root: Path, application: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with digits, a run of two epochs on them, and its network exported for Lite and as ONNX."""
+    folder = tmp_path_factory.mktemp("trained")
+    digits, run = folder / "digits", folder / "run"
     python(root, "-m", "src.data.sample", digits)
     python(root, "train.py", "--config_path", "quickstart", "--data_path", digits, "--run_dir", run, "--epochs", "2")
-    python(root, "export.py", "--checkpoint_path", run, "--mindir_for", "lite-2.0", "--file_name", tmp_path / "net")
-    python(root, "eval.py", "--checkpoint_path", run, "--json", evaluation / "eval.json", "--per_class")
-    done = infer(root, tmp_path, str(tmp_path / "net.mindir"), str(digits / "val"))
+    formats = ["--file_format", "MINDIR", "ONNX", "--mindir_for", "lite-2.0"]
+    python(root, "export.py", "--checkpoint_path", run, *formats, "--file_name", folder / "net")
+    return folder
+
+
+def test_each_image_gets_the_class_that_evaluation_gives_it(root, trained, tmp_path):
+    digits = trained / "digits"
+    python(root, "eval.py", "--checkpoint_path", trained / "run", "--json", tmp_path / "eval.json", "--per_class")
+    done = infer(root, tmp_path, str(trained / "net.mindir"), str(digits / "val"))
     assert done.returncode == 0, done.stdout + done.stderr
 
-    evaluated = json.loads((evaluation / "eval.json").read_text())
+    evaluated = json.loads((tmp_path / "eval.json").read_text())
     assert 0.2 < evaluated["top1"] < 1, "two epochs tell the digits apart, not all of them"
     accuracies = f"top1 accuracy: {evaluated['top1']}, top5 accuracy: {evaluated['top5']}."
     assert (tmp_path / "acc.log").read_text() == f"Total data: 360, {accuracies}\n"
 
-    manifest, _ = read_manifest(tmp_path / "net.mindir")
+    manifest, _ = read_manifest(trained / "net.mindir")
     answers = results(tmp_path)
     files = [path for path, _ in list_images(digits / "val", {name: int(name) for name in manifest["classes"]})]
     expected = network_logits(Path(evaluated["checkpoint"]), manifest, files)
     actual = np.stack([answers[str(path.relative_to(digits / "val"))] for path in files])
     assert np.abs(actual - expected).max() < 1e-4 * max(1, np.abs(expected).max())
     np.testing.assert_array_equal(actual.argmax(1), expected.argmax(1))
-    with (evaluation / "per_class.csv").open(newline="") as table:
+    with (tmp_path / "per_class.csv").open(newline="") as table:
         hits = [round(int(row["images"]) * float(row["top1"])) for row in csv.DictReader(table)]
     labels = np.array([int(path.parent.name) for path in files])
     np.testing.assert_array_equal(np.bincount(labels[actual.argmax(1) == labels], minlength=10), hits)
+
+
+def test_lites_own_converter_makes_the_same_of_the_onnx_file(trained, tmp_path):
+    lite.convert(trained / "net.onnx", tmp_path / "net.mindir")
+    manifest = json.loads((trained / "net.manifest.json").read_text())
+    entry = next(entry for entry in manifest["files"] if entry["format"] == "MINDIR")
+    entry["sha256"] = hashlib.sha256((tmp_path / "net.mindir").read_bytes()).hexdigest()
+    (tmp_path / "net.manifest.json").write_text(json.dumps(manifest))
+    images = some_images(trained / "digits" / "val", 20)
+    ours, theirs = (
+        lite.logits_of_lite(at / "net.mindir", at / "net.manifest.json", images) for at in (trained, tmp_path)
+    )
+    assert np.abs(ours - theirs).max() < 1e-4 * max(1, np.abs(ours).max())
+
+
+@pytest.mark.slow
+def test_int8_through_lites_converter(trained, tmp_path):
+    flags = ["--quantize", "int8", "--calibration_images", "20", "--file_name", str(tmp_path / "net")]
+    export.main(["--checkpoint_path", str(trained / "run"), *flags])
+    manifest, entry = read_manifest(tmp_path / "net_int8.mindir")
+    assert (manifest["merged_batch_norms"] > 0, entry["format"]) == (True, "MINDIR")
+    cost = entry["quantization"]
+    assert entry["bytes"] < 0.7 * cost["float_bytes"]
+    assert cost["accuracy"]["images"] == cost["float_accuracy"]["images"] == 360
+    assert cost["accuracy"]["top1"] > 0.8 * cost["float_accuracy"]["top1"]
 
 
 @pytest.mark.slow

@@ -89,6 +89,13 @@ def test_a_changed_file_is_noticed(tmp_path, photos, tiny_model):
         read_manifest(tmp_path / "net.onnx")
 
 
+def test_a_supernet_is_refused_with_what_to_do_instead(tmp_path, photos, tiny_model, monkeypatch):
+    facts = {"model": tiny_model, "config": {"train_supernet": True}}
+    monkeypatch.setattr("src.export.source.facts_of", lambda *_: facts)
+    with pytest.raises(UsageError, match=r"many networks: choose one with python search\.py"):
+        exported(checkpoint(tmp_path, tiny_model, CLASSES), tmp_path, photos)
+
+
 def test_air_needs_an_ascend(tmp_path, photos, tiny_model):
     with pytest.raises(UsageError, match="AIR needs an Ascend device, this is CPU"):
         exported(checkpoint(tmp_path, tiny_model, CLASSES), tmp_path, photos, "--file_format", "AIR")

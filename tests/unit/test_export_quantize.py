@@ -5,10 +5,13 @@ import json
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import export
 import infer_onnx
 from src.errors import UsageError
+from src.export import lite
+from src.export.formats import onnx_runner
 from src.export.quantize import nodes_of, quantize_int8
 from tests.exported import checkpoint
 
@@ -30,17 +33,60 @@ def test_parts_are_found_in_the_graph(float_file):
     multipliers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
     assert nodes_of(model, ["first"]) == [multipliers[0].name]
     assert nodes_of(model, ["last"]) == [multipliers[-1].name]
+    assert nodes_of(model, ["depthwise"]) == [multipliers[1].name]
+    assert nodes_of(model, ["last", "first", "last"]) == [multipliers[-1].name, multipliers[0].name]
     assert nodes_of(model, []) == []
 
 
 def test_excluded_parts_have_float_weights(float_file, tmp_path):
     calibration = [np.random.default_rng(4).normal(size=(4, 3, 32, 32)).astype(np.float32)]
     weights = {}
-    for name, exclude in (("all", []), ("some", ["first", "last"])):
+    for name, exclude in (("all", []), ("some", ["first", "last"]), ("dense", ["depthwise"])):
         quantize_int8(float_file, tmp_path / f"{name}.onnx", calibration, "minmax", exclude)
         tensors = onnx.load(tmp_path / f"{name}.onnx").graph.initializer
         weights[name] = sum(tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1 for tensor in tensors)
-    assert weights == {"all": 3, "some": 1}
+    assert weights == {"all": 3, "some": 1, "dense": 2}
+
+
+def test_float_depthwise_weights_stay_float_when_the_file_is_loaded(tmp_path):
+    """One channel that is always 0 has weights a thousandfold: one scale for all channels would lose the others."""
+    rng = np.random.default_rng(5)
+    shapes = {"expand": (8, 3, 1, 1), "depthwise": (8, 1, 3, 3), "project": (4, 8, 1, 1)}
+    weights = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    weights["expand"][0], weights["depthwise"][0] = 0, 1000
+    nodes, last = [], "images"
+    for name, groups, activation in (("expand", 1, "Relu"), ("depthwise", 8, "Relu"), ("project", 1, "")):
+        side = weights[name].shape[2]
+        output = name if activation else "logits"
+        shape = {"kernel_shape": [side, side], "pads": [side // 2] * 4, "group": groups}
+        nodes.append(helper.make_node("Conv", [last, f"{name}.weight"], [output], name=name, **shape))
+        if activation:
+            nodes.append(helper.make_node(activation, [name], [f"{name}.out"], name=f"{name}.{activation}"))
+        last = f"{name}.out"
+    graph = helper.make_graph(
+        nodes,
+        "separable",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4, 8, 8])],
+        [numpy_helper.from_array(values.astype(np.float32), f"{name}.weight") for name, values in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
+    onnx.save(model, tmp_path / "float.onnx")
+    images = rng.normal(size=(4, 3, 8, 8)).astype(np.float32)
+    expected = onnx_runner(tmp_path / "float.onnx")(images)
+    quantize_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx", [images], exclude=["depthwise"])
+    difference = np.abs(onnx_runner(tmp_path / "int8.onnx")(images) - expected).max()
+    assert difference < 0.05 * np.abs(expected).max()
+
+
+def test_settings_of_lites_converter(float_file, tmp_path):
+    config = lite.int8_config(float_file, tmp_path, [np.ones((1, 3, 4, 4), np.float32)] * 2, "entropy", ["first"])
+    first = nodes_of(onnx.load(float_file), ["first"])[0]
+    for line in ("activation_quant_method=KL", "calibrate_size=2", f"calibrate_path=images:{tmp_path}"):
+        assert line in config.splitlines()
+    assert f"skip_quant_node={first}" in config.splitlines()
+    assert [path.stat().st_size for path in sorted(tmp_path.iterdir())] == [192, 192]
+    assert "skip_quant_node" not in lite.int8_config(float_file, tmp_path, [], "minmax", [])
 
 
 def test_export_reports_the_cost_and_the_file_is_evaluated(tiny_model, photos, tmp_path, capsys):
@@ -58,6 +104,7 @@ def test_export_reports_the_cost_and_the_file_is_evaluated(tiny_model, photos, t
     entry = json.loads((tmp_path / "net_int8.manifest.json").read_text())["files"][0]
     assert entry["quantization"]["calibration_images"] == 10
     assert entry["quantization"]["accuracy"]["images"] == 13
+    assert entry["quantization"]["milliseconds"] > 0
     assert entry["parity"]["largest_difference"] < 0.2 * entry["parity"]["largest_logit"]
     capsys.readouterr()
     infer_onnx.main(
@@ -72,6 +119,24 @@ def test_calibration_needs_images(tiny_model, photos, tmp_path):
     path = checkpoint(tmp_path, tiny_model, CLASSES)
     with pytest.raises(UsageError, match="--calibration_path is missing"):
         export.main(["--checkpoint_path", str(path), "--file_name", str(tmp_path / "net"), "--quantize", "int8"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--file_format", "MINDIR"], "build.sh --fetch"),
+        (["--file_format", "AIR"], "makes ONNX and MINDIR files, not AIR"),
+    ],
+)
+def test_int8_that_cannot_be_made_is_refused_before_anything_is_written(
+    tiny_model, photos, tmp_path, monkeypatch, flags, message
+):
+    monkeypatch.setattr(lite, "PROGRAMS", tmp_path)
+    path = checkpoint(tmp_path, tiny_model, CLASSES)
+    common = ["--checkpoint_path", str(path), "--file_name", str(tmp_path / "net"), "--quantize", "int8"]
+    with pytest.raises(UsageError, match=message):
+        export.main([*common, "--calibration_path", str(photos / "train"), *flags])
+    assert list(tmp_path.glob("net*")) == []
 
 
 def test_onnx_evaluation_refuses_what_it_cannot_do(float_file, photos):
