@@ -11,7 +11,7 @@ from src.checkpoint import facts_of, load_checkpoint, verify
 from src.config import Config, parse_arguments
 from src.data.classes import build_class_index
 from src.device import describe_device, set_up, versions
-from src.distributed import World, current_world, initialise
+from src.distributed import World, current_world, initialise, leave
 from src.errors import UsageError, run
 from src.evaluation import Evaluator
 from src.log import Log
@@ -110,4 +110,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    run(on_modelarts(main, "eval"), sys.argv[1:])
+    run(on_modelarts(main, "eval"), sys.argv[1:], at_end=leave)

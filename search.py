@@ -16,7 +16,7 @@ from src.checkpoint import SUFFIX, load_checkpoint, read_meta, verify
 from src.config import Config, load_config, parse_arguments
 from src.data.dataset import EvalData
 from src.device import describe_device, set_up
-from src.distributed import World, all_reduce_sum, current_world, initialise
+from src.distributed import World, all_reduce_sum, current_world, initialise, leave
 from src.errors import UsageError, run
 from src.log import Log
 from src.nas import search_report
@@ -196,4 +196,4 @@ def ranking(the_search: Search, candidates: list[Candidate]) -> list[int]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, at_end=leave)

@@ -8,7 +8,7 @@ from src import build
 from src.checkpoint import read_checkpoint
 from src.config import Config, parse_arguments
 from src.device import describe_device, set_up, uses_sink, versions
-from src.distributed import World, broadcast_parameters, current_world, initialise
+from src.distributed import World, broadcast_parameters, current_world, initialise, leave
 from src.engine import Trainer
 from src.errors import UsageError, run
 from src.log import Log
@@ -109,4 +109,4 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
 
 
 if __name__ == "__main__":
-    run(on_modelarts(main, "train"), sys.argv[1:])
+    run(on_modelarts(main, "train"), sys.argv[1:], at_end=leave)

@@ -27,11 +27,14 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> None:
-    """Runs ``main(argv)`` and exits with 0 (done), 2 (usage error, one line on stderr), 130 or 143
-    (signals) or 1 (RunFailed, one line; any other exception keeps its traceback)."""
+def run(
+    main: Callable[[list[str]], None], argv: list[str] | None = None, at_end: Callable[[], None] = lambda: None
+) -> None:
+    """Runs ``main(argv)``, then, if it is done, ``at_end()``, and exits with 0 (done), 2 (usage error, one line on
+    stderr), 130 or 143 (signals) or 1 (RunFailed, one line; any other exception keeps its traceback)."""
     try:
         main(sys.argv[1:] if argv is None else argv)
+        at_end()
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_USAGE)

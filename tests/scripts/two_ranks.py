@@ -23,6 +23,7 @@ from src.distributed import (
     broadcast_parameters,
     current_world,
     initialise,
+    leave,
 )
 from src.evaluation import Evaluator
 from src.loss import LabelSmoothedCrossEntropy
@@ -115,3 +116,4 @@ def main(images: str, results: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:3])
+    leave()

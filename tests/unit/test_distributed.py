@@ -15,9 +15,10 @@ from src.distributed import (
     all_reduce_counts,
     all_reduce_sum,
     initialise,
+    leave,
     world_from,
 )
-from src.errors import UsageError
+from src.errors import UsageError, run
 
 
 @pytest.mark.parametrize(
@@ -130,3 +131,24 @@ def test_counts_of_many_ranks(monkeypatch):
 def test_non_finite_values_show(value):
     total = _from_digits([a + b for a, b in zip(_to_digits(value), _to_digits(1.0), strict=True)])
     assert total == value or (math.isnan(value) and math.isnan(total))
+
+
+def test_only_a_launched_rank_among_several_leaves_without_clean_up(monkeypatch):
+    left = []
+    monkeypatch.setattr("os._exit", left.append)
+    monkeypatch.setenv("LAUNCH_PID", "1")
+    leave()
+    monkeypatch.setattr("src.distributed.current_world", lambda: World(1, 2))
+    monkeypatch.delenv("LAUNCH_PID")
+    leave()  # below msrun alone
+    assert left == []
+    monkeypatch.setenv("LAUNCH_PID", "1")
+    run(lambda argv: None, [], at_end=leave)
+    assert left == [0]
+    with pytest.raises(SystemExit) as ending:
+        run(_refuse, [], at_end=leave)
+    assert left == [0] and ending.value.code == 2
+
+
+def _refuse(argv):
+    raise UsageError("no")
