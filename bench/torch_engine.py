@@ -83,6 +83,7 @@ FORWARD = {
     "Both": lambda self, x: (x, x),
     "Split": lambda self, x: x.chunk(2, 1),
     "ChannelShuffle": shuffle,
+    "ShuffledHalves": chain("shuffle", "split"),
     "Concat": lambda self, a, b: self.act(torch.cat((a, b), 1)),
     "Add": lambda self, a, b: self.act(a + b),
     "SqueezeExcite": lambda self, x: x * self.expand(self.reduce(self.pool(x))),

@@ -112,6 +112,15 @@ class FusedSplit(layers.Split):
         return (first, self.plain), (second, self.plain)
 
 
+class FusedShuffledHalves(layers.ShuffledHalves):
+    def prepare(self, operators: Operators) -> None:
+        self.halves, self.rows, self.plain = operators.shuffle_split, constant(self.shuffle.rows), plain_rule()
+
+    def construct(self, x: Value) -> tuple[Value, Value]:
+        first, second = self.halves(x[0], x[1], self.rows)
+        return (first, self.plain), (second, self.plain)
+
+
 class FusedChannelMask(layers.ChannelMask):
     """The mask becomes part of the rule: every activation is 0 where scale and shift are."""
 
@@ -177,6 +186,7 @@ FUSED: dict[type[nn.Cell], type[nn.Cell]] = {
     layers.Concat: FusedConcat,
     layers.ChannelShuffle: FusedChannelShuffle,
     layers.Split: FusedSplit,
+    layers.ShuffledHalves: FusedShuffledHalves,
     layers.ChannelMask: FusedChannelMask,
     layers.GlobalAvgPool: FusedGlobalAvgPool,
     layers.SqueezeExcite: FusedSqueezeExcite,

@@ -218,6 +218,7 @@ TRACES = {
     layers.Concat: lambda program, cell, a, b: program.concat(a, b, code_of(cell.act)),
     layers.ChannelShuffle: shuffled,
     layers.Split: halves,
+    layers.ShuffledHalves: lambda program, cell, x: halves(program, cell.split, shuffled(program, cell.shuffle, x)),
     layers.SqueezeExcite: Program.squeeze_excite,
     layers.MaxPool: Program.window,
     layers.AvgPool: Program.window,

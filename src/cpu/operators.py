@@ -189,6 +189,21 @@ class Operators:
         return self.custom("split", shapes, 2, bprop)
 
     @functools.cached_property
+    def shuffle_split(self) -> ops.Custom:
+        """(x, rule, [rows]) to the halves of the shuffled channels."""
+        grad = self.custom("shuffle_split_grad", lambda x, rule, *rest: (x, rule), 2)
+
+        def bprop(x, rule, rows, out, dout):
+            d = grad(x, rule, rows, dout[0], dout[1])
+            return d[0], d[1], zeros(rows)
+
+        def shapes(x, *rest):
+            half = (x[0], x[1], x[2], x[3] // 2)
+            return half, half
+
+        return self.custom("shuffle_split", shapes, 2, bprop)
+
+    @functools.cached_property
     def global_pool(self) -> ops.Custom:
         """(x, rule) to means [N, C, 1, 1]."""
         grad = self.custom("global_pool_grad", lambda x, rule, d: (x, rule), 2)

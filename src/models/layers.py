@@ -244,6 +244,17 @@ class Split(nn.Cell):
         return first, second
 
 
+class ShuffledHalves(nn.Cell):
+    """The first and the second half of the shuffled channels."""
+
+    def __init__(self, channels: int, rows: int):
+        super().__init__()
+        self.shuffle, self.split = ChannelShuffle(channels, rows), Split()
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.split(self.shuffle(x))
+
+
 class ChannelMask(nn.Cell):
     """Zeroes the channels whose mask is 0."""
 

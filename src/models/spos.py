@@ -19,11 +19,10 @@ from src.errors import UsageError
 from src.models import ModelEntry, Published, one_of, register, share
 from src.models.layers import (
     BatchNorm,
-    ChannelShuffle,
     Concat,
     ConvNormAct,
     Network,
-    Split,
+    ShuffledHalves,
     SqueezeExcite,
     initialise,
 )
@@ -102,7 +101,7 @@ class ChoiceBlock(nn.Cell):
         if stride == 1:
             entering = in_channels // 2
             self.shortcut = nn.Identity()
-            self.divide = nn.SequentialCell([ChannelShuffle(in_channels, 2), Split()])
+            self.divide = ShuffledHalves(in_channels, 2)
         else:
             entering = in_channels
             self.shortcut = nn.SequentialCell(

@@ -25,6 +25,7 @@ from src.models.layers import (
     InvertedBottleneck,
     MaxPool,
     Network,
+    ShuffledHalves,
     Split,
     SqueezeExcite,
 )
@@ -40,7 +41,7 @@ class Branches(nn.Cell):
 
     def __init__(self, channels):
         super().__init__()
-        self.shuffle, self.split = ChannelShuffle(channels, 2), Split()
+        self.shuffle, self.split, self.halves = ChannelShuffle(channels, 2), Split(), ShuffledHalves(channels, 2)
         self.body = ConvNormAct(channels // 2, channels // 2, norm=NORM, act="hswish")
         self.se = SqueezeExcite(channels // 2, 8)
         self.join = Concat("relu")
@@ -49,7 +50,8 @@ class Branches(nn.Cell):
 
     def construct(self, x):
         passing, entering = self.split(self.shuffle(x))
-        x = self.join(passing, self.se(self.body(entering)))
+        passing, entering = self.halves(self.join(passing, self.se(self.body(entering))))
+        x = self.join(passing, entering)
         return self.pool(self.add(x, self.mix(x)))
 
 

@@ -377,6 +377,12 @@ class TestBetweenConvolutions:
         assert_close(np.concatenate(halves, axis=3), reads.value(x))
         parts = np.split(d, 2, axis=3)
         self.check_gradient(call, "split_grad", [x, reads.array(), *parts], x, reads, d)
+        order = np.arange(shape[3]).reshape(2, -1).T.ravel()
+        halves = call("shuffle_split", [x, reads.array(), [2]], half, half)
+        assert_close(np.concatenate(halves, axis=3), reads.value(x)[..., order])
+        d_value = np.empty(shape)
+        d_value[..., order] = d
+        self.check_gradient(call, "shuffle_split_grad", [x, reads.array(), [2], *parts], x, reads, d_value)
 
     def test_global_pool(self, call, shape, rule):
         x, reads = numbers(*shape), Rule(rule, shape[3])

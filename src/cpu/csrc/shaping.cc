@@ -65,14 +65,17 @@ void input_gradient(const Input& in, Index size, float* dx, float* d_rule, Index
     RuleSums sums(memory + me * bytes, in.padded());
     sums.clear();
     const Range mine = part_of(in.pixels / size, 1, me, team);
-    for (Index i = mine.begin; i < mine.end; ++i) {
-      const Index at = i * size * in.channels;
-      fill(i, dx + at, buffers + me * stride);
-      for (Index p = 0; p < size; p += 128) {
+    // Items in groups of some pixels, so that the sums over a group stay in registers.
+    const Index group = divide_up(8, size);
+    for (Index i = mine.begin; i < mine.end; i += group) {
+      const Index items = std::min(group, mine.end - i), at = i * size * in.channels, pixels = items * size;
+      for (Index item = 0; item < items; ++item)
+        fill(i + item, dx + at + item * size * in.channels, buffers + me * stride);
+      for (Index p = 0; p < pixels; p += 128) {
         const Index from = at + p * in.channels;
-        rule_backward(in.rule, 0, in.data + from, dx + from, in.channels, in.channels, std::min<Index>(128, size - p),
+        rule_backward(in.rule, 0, in.data + from, dx + from, in.channels, in.channels, std::min<Index>(128, pixels - p),
                       sums);
-        if (size > 1 || i % 64 == 0) sums.finish_tile();
+        if (pixels > 8 || i / group % 16 == 0) sums.finish_tile();
       }
     }
     sums.finish_tile();
@@ -86,6 +89,12 @@ void scaled_copy(const float* from, float factor, float* to, Index channels) {
 }
 
 void copy(const float* from, float* to, Index channels) { std::memcpy(to, from, channels * sizeof(float)); }
+
+// [rows, columns] to [columns, rows].
+void transpose(const float* from, Index rows, Index columns, float* to) {
+  for (Index a = 0; a < columns; ++a)
+    for (Index b = 0; b < rows; ++b) *to++ = from[b * columns + a];
+}
 
 // to = activation(a + b), from arguments a, rule, b, rule.
 void sum(const Arguments& args, int code, float* to) {
@@ -235,10 +244,8 @@ OPERATOR(shuffle) {
   const Input x(args, 0);
   const Index rows = number(args, 2), columns = x.channels / rows;
   for_each(x.pixels, x.padded(), [&](Index p, float* buffer) {
-    float* to = args[3] + p * x.channels;
     x.read(p, buffer);
-    for (Index a = 0; a < columns; ++a)
-      for (Index b = 0; b < rows; ++b) *to++ = buffer[b * columns + a];
+    transpose(buffer, rows, columns, args[3] + p * x.channels);
   });
 }
 
@@ -246,11 +253,8 @@ OPERATOR(shuffle) {
 OPERATOR(shuffle_grad) {
   const Input x(args, 0);
   const Index rows = number(args, 2), columns = x.channels / rows;
-  input_gradient(x, 1, args[4], args[5], 0, [&](Index p, float* to, float*) {
-    const float* from = args[3] + p * x.channels;
-    for (Index a = 0; a < columns; ++a)
-      for (Index b = 0; b < rows; ++b) to[b * columns + a] = *from++;
-  });
+  input_gradient(x, 1, args[4], args[5], 0,
+                 [&](Index p, float* to, float*) { transpose(args[3] + p * x.channels, columns, rows, to); });
 }
 
 // x, rule -> the first and the second half of the channels.
@@ -271,6 +275,30 @@ OPERATOR(split_grad) {
   input_gradient(x, 1, args[4], args[5], 0, [&](Index p, float* to, float*) {
     copy(args[2] + p * half, to, half);
     copy(args[3] + p * half, to + half, half);
+  });
+}
+
+// x, rule, [rows] -> the first and the second half of the shuffled channels.
+OPERATOR(shuffle_split) {
+  const Input x(args, 0);
+  const Index rows = number(args, 2), half = x.channels / 2;
+  for_each(x.pixels, 2 * x.padded(), [&](Index p, float* buffer) {
+    float* shuffled = buffer + x.padded();
+    x.read(p, buffer);
+    transpose(buffer, rows, x.channels / rows, shuffled);
+    copy(shuffled, args[3] + p * half, half);
+    copy(shuffled + half, args[4] + p * half, half);
+  });
+}
+
+// x, rule, [rows], d first, d second -> dx, d rule.
+OPERATOR(shuffle_split_grad) {
+  const Input x(args, 0);
+  const Index rows = number(args, 2), half = x.channels / 2;
+  input_gradient(x, 1, args[5], args[6], x.padded(), [&](Index p, float* to, float* shuffled) {
+    copy(args[3] + p * half, shuffled, half);
+    copy(args[4] + p * half, shuffled + half, half);
+    transpose(shuffled, x.channels / rows, rows, to);
   });
 }
 
