@@ -62,7 +62,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data_path", required=True)
     parser.add_argument("--run_dir", required=True, type=Path, metavar="OUT")
     parser.add_argument("--paths", type=int, default=12, help="random paths (default 12)")
-    parser.add_argument("--epochs", type=int, default=6, help="of the training alone (default 6)")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=3,
+        help="of the training alone; few, so that the networks still differ (default 3)",
+    )
     parser.add_argument("--calibration_images", type=int, default=512)
     parser.add_argument("--batch_size", type=int, default=64, help="of the scoring (default 64)")
     parser.add_argument("--seed", type=int, default=1, help="of the paths")
