@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from src.errors import UsageError
@@ -198,7 +199,7 @@ def recipe_of(name: str) -> str:
         "transfer_config.yaml": "shufflenetv1_transfer",
         "gpu_default_config.yaml": "shufflenetv1_gpu_8p" if several else "shufflenetv1_gpu_1p",
     }
-    return recipes.get(os.path.basename(name), "")
+    return recipes.get(Path(name).name, "")
 
 
 def flags_of(program: str) -> dict[str, Flag]:
