@@ -1,4 +1,4 @@
-"""How far whole networks' gradients are from float64: python -m bench.gradients --torch_python PYTHON.
+"""How far whole networks' gradients are from float64: python -m bench.gradients.
 
 The same weights, images and labels go through MindSpore's own operators, through the fused ones, and through PyTorch
 in float64. Printed are the distances of all gradients together from the last, relative to its length (L2).
@@ -21,6 +21,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from bench.describe import describe
+from bench.engines import BENCH_PYTHON
 from src.cpu import use_operators
 from src.models import create_model, list_models
 from src.models.layers import Dropout
@@ -39,7 +40,7 @@ def gradients(net: nn.Cell, images: np.ndarray, labels: np.ndarray) -> np.ndarra
     return np.concatenate([gradient.asnumpy().ravel() for gradient in found])
 
 
-def distances(model: str, batch: int, size: int, seed: int, torch_python: str) -> list[float]:
+def distances(model: str, batch: int, size: int, seed: int, bench_python: str) -> list[float]:
     """Of each of MODES."""
     ms.set_seed(seed)
     net = create_model(model)
@@ -54,7 +55,7 @@ def distances(model: str, batch: int, size: int, seed: int, torch_python: str) -
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "network.json").write_text(json.dumps(describe(net)))
         np.savez(Path(folder) / "inputs.npz", images=images, labels=labels, **weights)
-        subprocess.run([torch_python, "-m", "bench.torch_gradients", folder], check=True)
+        subprocess.run([bench_python, "-m", "bench.torch_gradients", folder], check=True)
         with np.load(Path(folder) / "gradients.npz") as exact:
             reference = np.concatenate([exact[name].ravel() for name in exact.files])
     found = []
@@ -71,12 +72,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--torch_python", default=".venv-torch/bin/python", help="interpreter that has torch")
+    parser.add_argument("--bench_python", default=str(BENCH_PYTHON), help="interpreter that has PyTorch")
     args = parser.parse_args()
     print(f"batch {args.batch}, {args.size} pixels, {args.seeds} seeds\n")
     print("| network | operators | least | median | seeds beyond 1e-3 |\n|--|--|--|--|--|")
     for model in args.models:
-        found = [distances(model, args.batch, args.size, seed, args.torch_python) for seed in range(args.seeds)]
+        found = [distances(model, args.batch, args.size, seed, args.bench_python) for seed in range(args.seeds)]
         for mode, values in zip(MODES, np.transpose(found), strict=True):
             bent = int((values > 1e-3).sum())
             print(f"| {model} | {mode} | {values.min():.2e} | {np.median(values):.2e} | {bent} |", flush=True)

@@ -9,8 +9,10 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from bench.serve import serve
-from src.cpu import inference, use_operators
+from src.cpu import inference, operators_in, use_operators
+from src.cpu.optimizers import update_in_one_pass
 from src.models import create_model
+from src.optim import create_optimizer
 
 
 def main(mode: str, task: str, model: str, batch: str, size: str) -> None:
@@ -26,7 +28,9 @@ def main(mode: str, task: str, model: str, batch: str, size: str) -> None:
         evaluated = inference(net)  # as eval.py does
         serve(lambda: evaluated(images).asnumpy())
         return
-    loss, optimizer = nn.CrossEntropyLoss(), nn.Momentum(net.trainable_params(), 1e-3, 0.9)
+    loss, optimizer = nn.CrossEntropyLoss(), create_optimizer(net.trainable_params(), name="momentum", lr=1e-3)
+    if operators := operators_in(net):
+        update_in_one_pass(optimizer, operators)  # as train.py does
 
     def forward(images, labels):
         return loss(net(images), labels)
