@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
 
 
 def export(source: Source, options: argparse.Namespace, target: str) -> None:
+    name = name_of(options, source.model)
     if options.quantize:
         check_int8(source, options)
     images = some_images(options.image_path or source.val_data_path, options.check_images)
@@ -46,7 +47,6 @@ def export(source: Source, options: argparse.Namespace, target: str) -> None:
         print(f"{merged} batch normalisations folded into their convolutions")
     graph = graph_of(network, source.preprocessing, options.batch_size, options.preprocess)
 
-    name = name_of(options, source.model)
     files = []
     for file_format in dict.fromkeys(options.file_format):
         path = name.with_name(name.name + FORMATS[file_format])

@@ -262,6 +262,10 @@ Image Decode(std::string_view file, std::size_t max_pixels) {
   if (file.substr(0, 8) == "\x89PNG\r\n\x1A\n"sv) {
     return PngDecoder(file).Run(max_pixels);
   }
+  const bool is_webp = file.size() >= 12 && file.substr(0, 4) == "RIFF"sv && file.substr(8, 4) == "WEBP"sv;
+  if (is_webp || file.substr(0, 2) == "BM"sv) {
+    throw ImageError("it is BMP or WebP, which training reads but not this program: convert it to PNG");
+  }
   throw ImageError("it is neither JPEG nor PNG");
 }
 

@@ -65,6 +65,10 @@ TEST(Decode, CmykBecomesRgb) {
 TEST(Decode, SaysWhatIsWrong) {
   EXPECT_EQ(Reason(""), "it is empty");
   EXPECT_EQ(Reason("GIF89a"), "it is neither JPEG nor PNG");
+  EXPECT_EQ(Reason("RIFF"), "it is neither JPEG nor PNG");
+  const std::string converted = "it is BMP or WebP, which training reads but not this program: convert it to PNG";
+  EXPECT_EQ(Reason("BM6"), converted);
+  EXPECT_EQ(Reason("RIFF....WEBPVP8 "), converted);
   EXPECT_EQ(Reason(std::string("\xFF\xD8\xFF", 3)), "it is truncated");
   EXPECT_EQ(Reason(std::string("\x89PNG\r\n\x1A\n", 8)), "it is truncated");
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, Config]:
         )
     side = options.width or options.height
     if side:
+        if side < 32:
+            raise UsageError(f"--width {side}: the side of the images must be at least 32 pixels")
         config = config.replace(image_size=side)
     if options.check_images < 1 or options.calibration_images < 1 or not options.tolerance > 0:
         raise UsageError("--check_images, --calibration_images and --tolerance must be positive")
@@ -115,6 +118,21 @@ def _switch(text: str) -> bool:
 
 
 def name_of(options: argparse.Namespace, model: str) -> Path:
-    """The files' path without suffix. A known suffix that was given is taken off."""
+    """The files' path without suffix, its folder made. A known suffix that was given is taken off; a folder gets files
+    named after the network.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
     path = Path(options.file_name or model)
-    return path.with_suffix("") if path.suffix in FORMATS.values() else path
+    if path.is_dir():
+        path = path / model
+    elif path.suffix in FORMATS.values():
+        path = path.with_suffix("")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--file_name {path}: {path.parent} cannot be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--file_name {path}: nothing can be written into {path.parent}")
+    return path

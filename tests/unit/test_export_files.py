@@ -15,7 +15,7 @@ from src.export.graph import graph_of
 from src.export.manifest import read_manifest
 from src.export.merge_bn import merge_batch_norm
 from src.export.mindir_v1 import VERSION, rewrite
-from src.export.options import parse
+from src.export.options import name_of, parse
 from src.export.parity import compare, some_images
 from src.models import create_model, list_models
 from src.models.layers import BatchNorm, ConvNormAct
@@ -211,6 +211,7 @@ def test_images_for_the_check_are_spread_over_the_folder(photos, tmp_path):
         (["--file_format", "TFLITE"], "--file_format 'TFLITE'"),
         (["--batch_size", "0"], "neither a number"),
         (["--width", "64", "--height", "32"], "square"),
+        (["--width", "-3"], "at least 32 pixels"),
         (["--mindir_for", "lite-1"], "invalid choice"),
         (["--preprocess", "--mindir_for", "lite-2.0"], "Lite 2.0 cannot take uint8"),
         (["--batch_size", "dynamic", "--mindir_for", "lite-2.0"], "give a number"),
@@ -221,6 +222,18 @@ def test_images_for_the_check_are_spread_over_the_folder(photos, tmp_path):
 def test_wrong_options_are_refused(flags, message):
     with pytest.raises(UsageError, match=message):
         parse(flags)
+
+
+def test_names_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+
+    def name(text: str) -> str:
+        return str(name_of(parse(["--file_name", text])[0], "mnasnet"))
+
+    assert [name(text) for text in ("", "new/b.onnx", "v1.0", "new/")] == ["mnasnet", "new/b", "v1.0", "new/mnasnet"]
+    with pytest.raises(UsageError, match="file cannot be made"):
+        name("file/net")
 
 
 def test_upstream_flags_of_export():
