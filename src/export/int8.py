@@ -53,7 +53,7 @@ def check_int8(source: Source, options: argparse.Namespace) -> None:
         raise UsageError("--calibration_path is missing: a folder of images such as the network will see")
     if "MINDIR" not in options.file_format:
         return
-    lite.require_programs()
+    lite.require_int8(source.model)
     if options.preprocess or options.batch_size is None:
         raise UsageError(
             "int8 MindIR is for MindSpore Lite 2.0, which takes neither uint8 images nor an open batch: leave "

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import export
 import infer_onnx
-from src.errors import UsageError
+from src.errors import RunFailed, UsageError
 from src.export import lite
 from src.export.formats import onnx_runner
 from src.export.quantize import nodes_of, quantize_int8
@@ -119,6 +119,21 @@ def test_calibration_needs_images(tiny_model, photos, tmp_path):
     path = checkpoint(tmp_path, tiny_model, CLASSES)
     with pytest.raises(UsageError, match="--calibration_path is missing"):
         export.main(["--checkpoint_path", str(path), "--file_name", str(tmp_path / "net"), "--quantize", "int8"])
+
+
+def test_lites_converter_is_stopped_where_it_hangs(tmp_path, monkeypatch):
+    (tmp_path / "convert").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "convert").chmod(0o755)
+    monkeypatch.setattr(lite, "PROGRAMS", tmp_path)
+    monkeypatch.setattr(lite, "_SECONDS", 0.2)
+    with pytest.raises(RunFailed, match="did not end within 0 s"):
+        lite.convert(tmp_path / "a.onnx", tmp_path / "a.mindir")
+    (tmp_path / "convert").write_text("#!/bin/sh\necho 'no such operator'\nexit 1\n")
+    monkeypatch.setattr(lite, "_SECONDS", 60)
+    with pytest.raises(RunFailed, match="failed with status 1: no such operator"):
+        lite.convert(tmp_path / "a.onnx", tmp_path / "a.mindir")
+    with pytest.raises(UsageError, match="hangs quantising shufflenetv1"):
+        lite.require_int8("shufflenetv1")
 
 
 @pytest.mark.parametrize(
