@@ -16,7 +16,7 @@ SPOS ?= runs/spos-$(NOW)
 
 help:
 	@echo "make quickstart     set up, train a network on the digits, evaluate it (about three minutes)"
-	@echo "make spos-tutorial  SPOS on the digits: train a supernet, search it, train what was found"
+	@echo "make spos-tutorial  SPOS on the digits: train a supernet, search it, train what was found (about six minutes)"
 	@echo "make test           set up and run the tests (CPU only)"
 	@echo "make test-all       the same with the slow suites, the C++ tests under sanitizers, and its linters"
 	@echo "make lint           ruff and shellcheck"
