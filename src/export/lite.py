@@ -20,15 +20,20 @@ from src.export.quantize import nodes_of
 PROGRAMS = Path(__file__).resolve().parents[2] / "ascend310_infer" / "out"
 _METHODS = {"minmax": "MAX_MIN", "entropy": "KL", "percentile": "REMOVAL_OUTLIER"}
 _RUNS = 30
-# Lite 2.0's quantiser never comes back from these, whatever the settings (measured).
-_HANGING = ("shufflenetv1",)
+# Measured with the quantiser of Lite 2.0, whatever the settings.
+_REFUSED = {
+    "shufflenetv1": "never ends",
+    **dict.fromkeys(("spos_oneshot", "spos_oneshot_plus", "spos_oneshot_s_plus"), "makes a file Lite cannot run"),
+}
 _SECONDS, _SECONDS_PER_IMAGE = 300, 10  # many times what a conversion takes on two slow cores
 
 
 def require_int8(model: str) -> None:
     """Raises UsageError when the converter is not built, or is known not to manage the network."""
-    if model in _HANGING:
-        raise UsageError(f"MindSpore Lite 2.0's converter hangs quantising {model}: choose --file_format ONNX")
+    if model in _REFUSED:
+        raise UsageError(
+            f"int8 MindIR of {model}: MindSpore Lite 2.0's converter {_REFUSED[model]}; choose --file_format ONNX"
+        )
     missing = [name for name in ("convert", "main") if not (PROGRAMS / name).is_file()]
     if missing:
         raise UsageError(
