@@ -132,7 +132,7 @@ def test_lites_converter_is_stopped_where_it_hangs(tmp_path, monkeypatch):
     monkeypatch.setattr(lite, "_SECONDS", 60)
     with pytest.raises(RunFailed, match="failed with status 1: no such operator"):
         lite.convert(tmp_path / "a.onnx", tmp_path / "a.mindir")
-    with pytest.raises(UsageError, match="int8 MindIR of shufflenetv1: .* never ends; choose"):
+    with pytest.raises(UsageError, match=r"int8 MindIR of shufflenetv1: .* never ends; choose"):
         lite.require_int8("shufflenetv1")
 
 
