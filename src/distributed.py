@@ -131,7 +131,7 @@ def broadcast_parameters(parameters: Iterable[Parameter]) -> None:
         return
     broadcast = ops.Broadcast(0)
     for parameter in parameters:
-        parameter.set_data(broadcast((parameter.value(),))[0])
+        ops.assign(parameter, broadcast((parameter.value(),))[0])
 
 
 def all_reduce_sum(values: Sequence[float]) -> list[float]:

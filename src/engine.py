@@ -18,7 +18,7 @@ from src.checkpoint import BEST, LAST, Checkpoint, CheckpointFolder
 from src.config import Config
 from src.curves import draw_curves
 from src.data.dataset import EvalData, TrainData
-from src.distributed import World, all_equal
+from src.distributed import World, all_equal, broadcast_parameters
 from src.errors import Interrupted, RunFailed, UsageError
 from src.evaluation import Evaluation, Evaluator
 from src.log import Log
@@ -353,6 +353,8 @@ class Trainer:
 
     def _evaluate(self, stop: StopRequest) -> Evaluation:
         assert self._evaluator is not None and self._eval_data is not None
+        # Each rank has batch-norm statistics of its own images; all judge by those of rank 0, which a checkpoint holds.
+        broadcast_parameters(value for value in weights(self._network).values() if not value.requires_grad)
         return self._evaluator.run(self._eval_data, before_batch=stop.raise_if_set)
 
     def _report(self, row: Mapping[str, Any], steps: int, is_best: bool) -> None:

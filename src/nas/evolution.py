@@ -112,7 +112,10 @@ class GeneticSearch(Search):
     ):
         super().__init__(*args, **kwargs)
         if not 2 <= retain <= population or iterations < 1:
-            raise UsageError("a genetic search retains at least 2 of its population and runs at least 1 iteration")
+            raise UsageError(
+                f"search_retain {retain} must be 2 to search_population, which is {population}, "
+                f"and search_generations, {iterations}, at least 1"
+            )
         self.population, self.iterations = population, iterations
         self.retain, self.survive, self.mutation = retain, survive, mutation
         self.members = self.constraints.sample(self.domain, self.rng, population)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -101,6 +102,20 @@ def evaluated(repository: Path, trained: Path, images: Path, ranks: int) -> dict
     start(repository, "run_eval_cpu.sh", images, trained, "--ranks", str(ranks), "--batch_size", "4", "--json", result)
     figures = json.loads(result.read_text())
     return {key: figures[key] for key in ("loss", "top1", "top5", "images", "total")}
+
+
+@pytest.mark.slow
+def test_ranks_with_statistics_of_their_own_judge_by_those_that_are_saved(repository, photos, tmp_path):
+    data, run = tmp_path / "data", repository / "own statistics"
+    class_folders(data / "train", per_class=9, height=32, width=32)
+    class_folders(data / "val", per_class=5, height=32, width=32)
+    words = (data, "--batch_size", "4", "--epochs", "1", "--eval_epochs", "1", "--run_dir", run)
+    start(repository, "run_distribute_train_cpu.sh", "2", *words)
+    with (run / "metrics.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    figures = evaluated(repository, run, data / "val", 1)
+    assert float(row["val_loss"]) == pytest.approx(figures["loss"], rel=1e-5)
+    assert float(row["top1"]) == pytest.approx(figures["top1"])
 
 
 # A folder needs an image of each of the three classes; test_two_ranks.py has all numbers from 1.
