@@ -109,7 +109,7 @@ def test_equals_the_standard_cells(standard, mode, graph):
         np.testing.assert_allclose(own[name] / scale, exact / scale, rtol=0, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("graph", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("frozen", ["all", "some"])
 def test_gradients_with_frozen_statistics(graph, frozen):
     def gradients(mode):

@@ -100,7 +100,13 @@ AFTER_POOLING = make_space(
 
 @pytest.mark.parametrize(
     ("space", "operators"),
-    [(TINY, "standard"), (TINY, "fused"), (AFTER_POOLING, "fused"), (WITH_SE, "standard"), (WITH_SE, "fused")],
+    [
+        (TINY, "standard"),
+        (TINY, "fused"),
+        (AFTER_POOLING, "fused"),
+        pytest.param(WITH_SE, "standard", marks=pytest.mark.slow),
+        (WITH_SE, "fused"),
+    ],
     ids=["plain, standard", "plain", "last conv after pooling", "squeeze-excite, standard", "squeeze-excite"],
 )
 def test_a_path_equals_its_stand_alone_network(eager_mode, space, operators):
@@ -244,7 +250,11 @@ def everything(step):
 
 @pytest.mark.parametrize(
     ("space", "operators"),
-    [(TINY, "standard"), (TINY, "fused"), pytest.param(PUBLISHED_SPACE, "fused", marks=pytest.mark.slow)],
+    [
+        pytest.param(TINY, "standard", marks=pytest.mark.slow),
+        (TINY, "fused"),
+        pytest.param(PUBLISHED_SPACE, "fused", marks=pytest.mark.slow),
+    ],
     ids=["standard", "fused", "published space"],
 )
 def test_a_step_leaves_everything_off_the_path_as_it_was(graph_mode, space, operators):
