@@ -289,31 +289,28 @@ newest_run() {
     printf '%s' "$newest"
 }
 
-# SPOS's scripts take no arguments and read ~/imagenet; here another DATA_PATH, a recipe and flags can follow.
+# FLAGS... -- [DATA_PATH] ...: SPOS's scripts take no arguments and read ~/imagenet; here another DATA_PATH, a recipe
+# and flags can follow, which come after the script's own.
 spos_arguments() {
+    local -a flags=()
+    while [[ $1 != -- ]]; do
+        flags+=("$1")
+        shift
+    done
+    shift
     if (($# == 0)) || [[ $1 == --* && $1 != --help ]]; then
         set -- "$HOME/imagenet" "$@"
     fi
     read_arguments "[DATA_PATH]" "$@"
+    EXTRA=(${flags[@]+"${flags[@]}"} ${EXTRA[@]+"${EXTRA[@]}"})
 }
 
 spos_network() { # FLAGS... -- [DATA_PATH] ...: a fixed network on four GPUs
-    local -a flags=()
-    while [[ $1 != -- ]]; do
-        flags+=("$1")
-        shift
-    done
-    spos_arguments "${@:2}"
-    distribute_gpu "${CUDA_VISIBLE_DEVICES:-0,1,2,3}" 4 "${VALUES[0]}" ${CONFIG:+"$CONFIG"} \
-        ${flags[@]+"${flags[@]}"} ${EXTRA[@]+"${EXTRA[@]}"}
+    spos_arguments "$@"
+    distribute_gpu "${CUDA_VISIBLE_DEVICES:-0,1,2,3}" 4 "${VALUES[0]}" ${CONFIG:+"$CONFIG"} ${EXTRA[@]+"${EXTRA[@]}"}
 }
 
 spos_supernet() { # FLAGS... -- [DATA_PATH] ...: a supernet on one GPU
-    local -a flags=()
-    while [[ $1 != -- ]]; do
-        flags+=("$1")
-        shift
-    done
-    spos_arguments "${@:2}"
-    standalone GPU 0 "${VALUES[0]}" "${CONFIG:-spos_supernet}" ${flags[@]+"${flags[@]}"} ${EXTRA[@]+"${EXTRA[@]}"}
+    spos_arguments "$@"
+    standalone GPU 0 "${VALUES[0]}" "${CONFIG:-spos_supernet}" ${EXTRA[@]+"${EXTRA[@]}"}
 }

@@ -5,7 +5,7 @@ NETWORK=${NETWORK:-spos_oneshot}
 # shellcheck source=scripts/common.sh
 . "$(dirname -- "$0")/../common.sh"
 
-spos_arguments "$@"
+spos_arguments -- "$@"
 if [[ " ${EXTRA[*]-}" != *" --supernet"[\ =]* ]]; then
     supernet=$(newest_run spos_supernet "--supernet RUN")
     EXTRA+=(--supernet "$supernet")
