@@ -41,6 +41,18 @@ struct Taps {
   }
 };
 
+// Adds what one line gives to XT outputs: one load for each input column, used by every output it belongs to.
+template <int K, int S, int XT>
+INLINE void add_line(const float* from, Index pixel, const Vec (&w)[K], Vec (&sum)[XT]) {
+#pragma GCC unroll 32
+  for (int j = 0; j < (XT - 1) * S + K; ++j) {
+    const Vec v = load(from + j * pixel);
+#pragma GCC unroll 8
+    for (int i = 0; i < XT; ++i)
+      if (j - i * S >= 0 && j - i * S < K) sum[i] += v * w[j - i * S];
+  }
+}
+
 // sum[i] for outputs x + i: one load per input column and kernel row, used by every output it belongs to.
 template <int K, int S, int XT>
 INLINE void convolve_columns(const Taps& taps, Index x, Index c, Index pixel, Vec (&sum)[XT]) {
@@ -51,13 +63,7 @@ INLINE void convolve_columns(const Taps& taps, Index x, Index c, Index pixel, Ve
 #pragma GCC unroll 8
     for (int j = 0; j < K; ++j) keep(w[j] = load(taps.weight[r] + j * pixel + c));
     const float* from = taps.line[r] + x * S * pixel + c;
-#pragma GCC unroll 32
-    for (int j = 0; j < (XT - 1) * S + K; ++j) {
-      const Vec v = load(from + j * pixel);
-#pragma GCC unroll 8
-      for (int i = 0; i < XT; ++i)
-        if (j - i * S >= 0 && j - i * S < K) sum[i] += v * w[j - i * S];
-    }
+    add_line<K, S, XT>(from, pixel, w, sum);
   }
 }
 

@@ -453,13 +453,7 @@ class Program {
       Vec w[K];
 #pragma GCC unroll 8
       for (int j = 0; j < K; ++j) keep(w[j] = load(weights + j * lanes));
-#pragma GCC unroll 32
-      for (int j = 0; j < (XT - 1) * S + K; ++j) {
-        const Vec v = load(from + j * pixel);
-#pragma GCC unroll 8
-        for (int i = 0; i < XT; ++i)
-          if (j - i * S >= 0 && j - i * S < K) sum[i] += v * w[j - i * S];
-      }
+      add_line<K, S, XT>(from, pixel, w, sum);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < XT; ++i) store(to + i * to_pixel, finish.template apply<SWISH>(sum[i]));
