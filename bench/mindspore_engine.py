@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from bench.serve import serve
 from src.cpu import inference, operators_in, use_operators
 from src.cpu.optimizers import update_in_one_pass
 from src.models import create_model
 from src.optim import create_optimizer
+from src.step import TrainStep
 
 
-def main(mode: str, task: str, model: str, batch: str, size: str) -> None:
+def workload(mode: str, task: str, model: str, batch: int, size: int) -> Callable[[], np.ndarray]:
+    """A step or an evaluation, with the cells of train.py and eval.py.
+
+    Not with ``ms.jit``: in MindSpore 2.10 its caller waits for results in a busy loop, which takes a core away.
+    """
     ms.set_context(mode=ms.GRAPH_MODE)
     net = create_model(model)
     if (active := use_operators(net, mode, say=lambda line: print(line, file=sys.stderr))) != mode:
         sys.exit(f"{mode} is not to be had here, only {active}")
     net.set_train(task == "train")
-    shape = (int(batch), 3, int(size), int(size))
-    images = Tensor(np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    labels = Tensor(np.arange(int(batch)) % 1000, ms.int32)
+    images = Tensor(np.random.default_rng(0).normal(size=(batch, 3, size, size)).astype(np.float32))
+    labels = Tensor(np.arange(batch) % 1000, ms.int32)
     if task == "eval":
-        evaluated = inference(net)  # as eval.py does
-        serve(lambda: evaluated(images).asnumpy())
-        return
-    loss, optimizer = nn.CrossEntropyLoss(), create_optimizer(net.trainable_params(), name="momentum", lr=1e-3)
+        evaluated = inference(net)
+        return lambda: evaluated(images).asnumpy()
+    optimizer = create_optimizer(net.trainable_params(), name="momentum", lr=1e-3)
     if operators := operators_in(net):
-        update_in_one_pass(optimizer, operators)  # as train.py does
-
-    def forward(images, labels):
-        return loss(net(images), labels)
-
-    gradient = ops.value_and_grad(forward, None, optimizer.parameters)
-
-    @ms.jit
-    def step(images, labels):
-        value, gradients = gradient(images, labels)
-        optimizer(gradients)
-        return value
-
-    serve(lambda: step(images, labels).asnumpy())
+        update_in_one_pass(optimizer, operators)
+    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer)
+    return lambda: step(images, labels)[0].asnumpy()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve(workload(*sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5])))

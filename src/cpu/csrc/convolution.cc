@@ -141,3 +141,7 @@ OPERATOR(image_grad) {
     }
   }
 }
+
+#ifdef PROFILE
+extern "C" void write_profile(const char* path) { Profile::write(path); }
+#endif

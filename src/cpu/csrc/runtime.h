@@ -10,6 +10,7 @@
 #include <new>
 #include <thread>
 
+#include "profile.h"
 #include "simd.h"
 
 namespace cpu {
@@ -35,6 +36,7 @@ struct Arguments {
 #define OPERATOR(NAME)                                                                                      \
   static void NAME##_body(const cpu::Arguments& args);                                                      \
   extern "C" int NAME(int count, void** data, int* ndims, std::int64_t** shapes, const char**, void*, void*) { \
+    PROFILED(#NAME, count, ndims, shapes)                                                                   \
     try {                                                                                                   \
       NAME##_body(cpu::Arguments{count, data, ndims, shapes});                                              \
     } catch (const std::bad_alloc&) {                                                                       \
