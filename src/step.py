@@ -76,6 +76,7 @@ class TrainStep(nn.Cell):
             scale_window good updates in a row.
         grad_clip: largest global L2 norm of the unscaled, averaged gradients (0: off).
         accumulate: batches in an update.
+        all_finite: gradients to a boolean Tensor (), True if no element is infinite or NaN.
         world_size: devices whose gradients are averaged; above 1 communication has to be initialised.
 
     Raises:
@@ -94,6 +95,7 @@ class TrainStep(nn.Cell):
         scale_window: int = 2000,
         grad_clip: float = 0.0,
         accumulate: int = 1,
+        all_finite: Callable[[tuple[Tensor, ...]], Tensor] = ms.amp.all_finite,
         world_size: int = 1,
     ):
         super().__init__(auto_prefix=False)
@@ -116,6 +118,7 @@ class TrainStep(nn.Cell):
         self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.trained = optimizer.parameters
+        self.all_finite = all_finite
         self.map = ops.HyperMap()
 
         self.dynamic = loss_scale_mode == "dynamic"
@@ -154,7 +157,7 @@ class TrainStep(nn.Cell):
             gradients, last = self.add_up(gradients)
         # After all sums: an infinity or NaN of any batch or device is in them, so one check serves all
         # and every device decides alike.
-        finite = ms.amp.all_finite(gradients)
+        finite = self.all_finite(gradients)
         if self.grad_clip > 0:
             gradients = self.clip(gradients)
         # The only branch. Nested in a second one (`if last: if finite:`) the graph compiler of MindSpore

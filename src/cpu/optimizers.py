@@ -1,7 +1,8 @@
-"""The optimizers of `src.optim` with one operator for the update of all parameters.
+"""What follows the gradients, with one operator for all parameters: the check that they are finite, and the update.
 
-Their state, its names and the learning rates are the base classes' own, so a checkpoint serves either. Sums are rounded
-once where the framework's operators round twice (fused multiply-add): the last bit may differ.
+The optimizers are those of `src.optim`: state, its names and the learning rates are the base classes' own, so a
+checkpoint serves either. Sums are rounded once where the framework's operators round twice (fused multiply-add): the
+last bit may differ.
 """
 
 from __future__ import annotations
@@ -11,6 +12,17 @@ from mindspore import Tensor, nn
 
 from src.cpu.operators import Operators, constant
 from src.optim import TensorFlowRMSProp
+
+
+class AllFinite(nn.Cell):
+    """Gradients to a boolean Tensor (): what ``mindspore.amp.all_finite`` does with four operators for each of them."""
+
+    def __init__(self, operators: Operators):
+        super().__init__()
+        self.all_finite = operators.all_finite
+
+    def construct(self, gradients):
+        return self.all_finite(*gradients)[0] > 0
 
 
 class OnePass(nn.Optimizer):

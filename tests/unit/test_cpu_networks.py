@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from src import cpu
 from src.cpu import build, inference, operators_in, use_operators
-from src.cpu.optimizers import update_in_one_pass
+from src.cpu.optimizers import AllFinite, update_in_one_pass
 from src.errors import UsageError
 from src.loss import LabelSmoothedCrossEntropy
 from src.models import create_model
@@ -146,9 +146,12 @@ def test_the_update_in_one_pass_is_neither_lost_nor_made_where_it_must_not():
     for is_one_pass in (False, True):
         net = small_net("fused")
         optimizer = create_optimizer(net.trainable_params(), name="momentum", lr=0.05, weight_decay=1e-3)
+        all_finite = ms.amp.all_finite
         if is_one_pass:
             update_in_one_pass(optimizer, operators_in(net))
-        train = TrainStep(net, LabelSmoothedCrossEntropy(5, 0.1, "uniform"), optimizer).set_train(True)
+            all_finite = AllFinite(operators_in(net))
+        loss = LabelSmoothedCrossEntropy(5, 0.1, "uniform")
+        train = TrainStep(net, loss, optimizer, all_finite=all_finite).set_train(True)
         losses = []
         for batch in (x, x, infinite, x):
             before = {p.name: p.asnumpy().copy() for p in optimizer.get_parameters()}

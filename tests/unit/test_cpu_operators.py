@@ -474,6 +474,15 @@ def test_update_of_all_parameters(call, name):
         assert name != "marked_momentum" or not rest[1][i].any()
 
 
+@pytest.mark.parametrize("bad", [None, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("place", [0, 7, 8, 300])
+def test_whether_all_is_finite(call, bad, place):
+    tensors = [numbers(19), numbers(43, 7), np.array([3e38, -3e38])]
+    if bad is not None:
+        tensors[1].flat[place] = bad
+    assert call("all_finite", tensors, (1,))[0] == (bad is None)
+
+
 def test_norm_of_all_gradients(call):
     tensors = [numbers(19), numbers(40, 7), np.full(3, np.inf), numbers(5)]
     norm = call("norm", [[1, 0, 0, 1], *tensors], (1,))

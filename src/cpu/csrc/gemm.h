@@ -156,12 +156,16 @@ inline void multiply_first_row(const Rows& a, const Panels& panels, const float*
 }
 
 template <bool OFFSETS, Index MK, Index NV>
-INLINE void outer(const Rows& a, Index k, const float* g, Index g_stride, Index rows, float* sum, Index sum_stride) {
+INLINE void outer(const Rows& a, Index k, const float* g, Index rows, float* sum, Index sum_stride) {
   Vec part[MK][NV] = {};
   const float* at[MK];
 #pragma GCC unroll 8
-  for (Index i = 0; i < MK; ++i) at[i] = a.data + (OFFSETS ? a.offset[k + i] : k + i);
-  for (Index r = 0; r < rows; ++r, g += g_stride) {
+  for (Index i = 0; i < MK; ++i) {
+    at[i] = a.data + (OFFSETS ? a.offset[k + i] : k + i);
+    // The sums of the next rows, which nothing has touched since the last tile.
+    for (Index v = 0; v < NV; ++v) fetch(sum + (k + MK + i) * sum_stride + v * lanes);
+  }
+  for (Index r = 0; r < rows; ++r, g += NV * lanes) {
     Vec line[NV];
 #pragma GCC unroll 8
     for (Index v = 0; v < NV; ++v) keep(line[v] = load(g + v * lanes));
@@ -177,28 +181,37 @@ INLINE void outer(const Rows& a, Index k, const float* g, Index g_stride, Index 
 }
 
 template <bool OFFSETS, Index MK, Index NV>
-inline void outer_rows(const Rows& a, Index k, Index k_end, const float* g, Index g_stride, Index rows, float* sum,
-                       Index sum_stride) {
-  for (; k + MK <= k_end; k += MK) outer<OFFSETS, MK, NV>(a, k, g, g_stride, rows, sum, sum_stride);
-  if constexpr (MK > 1) outer_rows<OFFSETS, 1, NV>(a, k, k_end, g, g_stride, rows, sum, sum_stride);
+inline void outer_rows(const Rows& a, Index k, Index k_end, const float* g, Index rows, float* sum, Index sum_stride) {
+  for (; k + MK <= k_end; k += MK) outer<OFFSETS, MK, NV>(a, k, g, rows, sum, sum_stride);
+  if constexpr (MK > 1) outer_rows<OFFSETS, 1, NV>(a, k, k_end, g, rows, sum, sum_stride);
+}
+
+// One panel of columns: copied first, so that its rows lie side by side in the first-level cache while all k pass by.
+template <bool OFFSETS, Index NV>
+inline void outer_panel(const Rows& a, Index k, const float* g, Index g_stride, Index rows, float* panel, float* sum,
+                        Index sum_stride) {
+  for (Index r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+    for (Index v = 0; v < NV; ++v) store(panel + (r * NV + v) * lanes, load(g + r * g_stride + v * lanes));
+  outer_rows<OFFSETS, kernel_rows(NV), NV>(a, 0, k, panel, rows, sum, sum_stride);
 }
 
 // sum[k, n] += sum over pixels of A[pixel, k] G[pixel, n]; the columns of G and sum are padded to whole vectors.
+// `panel` is memory for rows * most_vectors vectors.
 template <bool OFFSETS>
 inline void accumulate_outer(const Rows& a, Index k, const float* g, Index g_stride, Index columns, Index rows,
-                             float* sum, Index sum_stride) {
+                             float* panel, float* sum, Index sum_stride) {
   const Panels panels(rows, columns);
   for (Index p = 0; p < panels.count; ++p) {
     const Index column = panels.first(p) * lanes;
     const float* from = g + column;
     float* to = sum + column;
     switch (panels.width(p)) {
-      case 1: outer_rows<OFFSETS, kernel_rows(1), 1>(a, 0, k, from, g_stride, rows, to, sum_stride); break;
-      case 2: outer_rows<OFFSETS, kernel_rows(2), 2>(a, 0, k, from, g_stride, rows, to, sum_stride); break;
-      case 3: outer_rows<OFFSETS, kernel_rows(3), 3>(a, 0, k, from, g_stride, rows, to, sum_stride); break;
+      case 1: outer_panel<OFFSETS, 1>(a, k, from, g_stride, rows, panel, to, sum_stride); break;
+      case 2: outer_panel<OFFSETS, 2>(a, k, from, g_stride, rows, panel, to, sum_stride); break;
+      case 3: outer_panel<OFFSETS, 3>(a, k, from, g_stride, rows, panel, to, sum_stride); break;
       default:
-        if constexpr (most_vectors == 4)
-          outer_rows<OFFSETS, kernel_rows(4), 4>(a, 0, k, from, g_stride, rows, to, sum_stride);
+        if constexpr (most_vectors == 4) outer_panel<OFFSETS, 4>(a, k, from, g_stride, rows, panel, to, sum_stride);
     }
   }
 }

@@ -249,6 +249,7 @@ void convolve_backward(const Source& source, const float* w, Index out, const fl
   float* packed = scratch.take<float>(shape.groups * panels.size());
   float* tiles = scratch.take<float>(team * source.tile_floats());
   float* grads = scratch.take<float>(team * source.tile_rows * shape.padded);
+  float* line_panels = scratch.take<float>(team * source.tile_rows * most_vectors * lanes);
   float* partials = scratch.take<float>(team * partial);
   const Index sum_bytes = padded_channels * RuleSums::bytes_per_channel;
   char* memory = scratch.take<char>(team * sum_bytes);
@@ -264,6 +265,7 @@ void convolve_backward(const Source& source, const float* w, Index out, const fl
     }
     float* buffer = tiles + me * source.tile_floats();
     float* grad = grads + me * source.tile_rows * shape.padded;
+    float* panel = line_panels + me * source.tile_rows * most_vectors * lanes;
     float* sum = partials + me * partial;
     std::memset(sum, 0, partial * sizeof(float));
     RuleSums sums(memory + me * sum_bytes, padded_channels);
@@ -277,7 +279,7 @@ void convolve_backward(const Source& source, const float* w, Index out, const fl
       const Rows a = source.tile(row, rows, buffer);
       for (Index g = 0; g < shape.groups; ++g) {
         accumulate_outer<Source::offsets>(Source::group(a, g * k), k, grad + g * shape.padded_n, shape.padded, shape.n,
-                                          rows, sum + g * k * shape.padded_n, shape.padded_n);
+                                          rows, panel, sum + g * k * shape.padded_n, shape.padded_n);
         if constexpr (!Source::offsets) {
           const Rows from{grad + g * shape.padded_n, shape.padded, nullptr};
           Store store{dx + row * channels + g * k, channels, k};

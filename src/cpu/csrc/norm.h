@@ -128,7 +128,9 @@ struct NormBackward {
     const Index whole = channels / lanes * lanes;
     y += first, dy += first;
     const float *m = mean + first, *a = constant + first, *b = slope + first;
+    const Index ahead = pixels_ahead(channels) * stride;
     for (Index p = 0; p < pixels; ++p, y += stride, dy += stride, out += out_stride) {
+      for (Index c = 0; c < channels; c += 16) fetch(y + ahead + c), fetch(dy + ahead + c);
       for (Index c = 0; c < whole; c += lanes)
         store(out + c, load(dy + c) + load(a + c) + load(b + c) * (load(y + c) - load(m + c)));
       if (whole < channels) {

@@ -71,6 +71,9 @@ INLINE Vec applied(Vec x, const float* scale, const float* shift, Index c, Index
   return activate<CODE>(x * load_some(scale + c, n) + load_some(shift + c, n));
 }
 
+// How many pixels ahead memory is asked for; a row of some of the channels is no stream that processors foresee.
+inline Index pixels_ahead(Index channels) { return 512 / channels + 1; }
+
 // out[pixel, c] = the value of x[pixel, c] for c in [0, channels), channels counted from the `first` of the rule;
 // strides in floats. The lanes that round `channels` up to whole vectors are written as 0 (out has room for them).
 inline void read_pixels(const Rule& rule, Index first, const float* x, Index x_stride, Index channels, float* out,
@@ -79,7 +82,9 @@ inline void read_pixels(const Rule& rule, Index first, const float* x, Index x_s
   const float *scale = rule.scale_at(first), *shift = rule.shift_at(first);
   with_code(rule.code, [&](auto code) {
     constexpr int CODE = code;
+    const Index ahead = pixels_ahead(channels) * x_stride;
     for (Index p = 0; p < pixels; ++p, x += x_stride, out += out_stride) {
+      for (Index c = 0; c < channels; c += 16) fetch(x + ahead + c);
       for (Index c = 0; c < whole; c += lanes) store(out + c, applied<CODE>(load(x + c), scale, shift, c, lanes));
       if (whole < channels) {
         const Index n = channels - whole;

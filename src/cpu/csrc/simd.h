@@ -73,6 +73,9 @@ INLINE void store_some(float* p, Vec v, Index n) { n >= lanes ? store(p, v) : st
 INLINE Vec at_least(Vec v, Vec low) { return v < low ? low : v; }
 INLINE Vec at_most(Vec v, Vec high) { return v > high ? high : v; }
 
+// Asks for the cache line of an address that is read soon; it may lie beyond the data.
+INLINE void fetch(const float* p) { __builtin_prefetch(p); }
+
 INLINE void add_to(float* p, Vec v) { store(p, load(p) + v); }
 
 // Adds float partial sums to double totals and clears them.

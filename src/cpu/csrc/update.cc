@@ -97,6 +97,29 @@ OPERATOR(rmsprop_update) {
   });
 }
 
+// N tensors -> 1 where no element of any of them is infinite or NaN, else 0 [1].
+OPERATOR(all_finite) {
+  const int count = args.count - 1;
+  const Index team = threads();
+  Scratch scratch;
+  float* sums = scratch.take<float>(team * 16);
+#pragma omp parallel num_threads(team)
+  {
+    const Index me = omp_get_thread_num();
+    Vec total = {};  // of zeros, until an infinity or NaN times zero makes it NaN
+    for (int i = 0; i < count; ++i) {
+      const Range mine = part_of(args.size(i), 64, me, team);
+      for (Index at = mine.begin; at < mine.end; at += lanes) total += load_some(args[i] + at, mine.end - at) * 0.f;
+    }
+    float all = 0;
+    for (Index lane = 0; lane < lanes; ++lane) all += total[lane];
+    sums[me * 16] = all;
+  }
+  float all = 0;
+  for (Index t = 0; t < team; ++t) all += sums[t * 16];
+  args[count][0] = all == 0;
+}
+
 // which tensors [N] (0/1), N tensors -> the Euclidean norm of all the chosen ones together [1].
 OPERATOR(norm) {
   const Index count = args.size(0), team = threads();
