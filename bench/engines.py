@@ -110,7 +110,8 @@ def machine(threads: int, packages: list[str], bench_python: str = "", bench_pac
     versions = [f"{name} {metadata.version(name)}" for name in packages]
     if bench_python:
         ask = (
-            "import sys; from importlib.metadata import version; [print(name, version(name)) for name in sys.argv[1:]]"
+            "import sys; from importlib.metadata import distributions;"
+            "[print(d.name, d.version) for d in distributions() if d.name.replace('_', '-') in sys.argv[1:]]"
         )
         command = [bench_python, "-c", ask, *bench_packages]
         versions += subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -1,6 +1,7 @@
 """Fast convolutional networks on the CPU: the cells of `src.models.layers` with operators of our own inside.
 
-MindSpore's convolutions take oneDNN's reference path on the CPU for every kernel but ungrouped 1x1. Parameters, their
+MindSpore's convolutions are slow on the CPU: it tells oneDNN the layout of the weights, which leaves reference loops
+(AVX-512) or matrix products (AVX2) for every kernel but ungrouped 1x1. Parameters, their
 names and checkpoints are the same either way; export needs the standard cells (a custom operator is no part of ONNX
 or MindIR), so a network is switched for a run by :func:`use_operators` and back by ``use_operators(net, "standard")``.
 """
@@ -16,7 +17,7 @@ from src.cpu.build import BuildError, library
 from src.cpu.cells import FUSED, FusedConvNormAct, conv_kind
 from src.cpu.inference import Inference, NoProgram
 from src.cpu.operators import Operators
-from src.cpu.rewritten import REWRITTEN
+from src.cpu.rewritten import REWRITTEN, are_faster
 from src.errors import UsageError
 from src.models import layers
 
@@ -29,8 +30,8 @@ def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] =
     Args:
         net: built of cells of `src.models.layers`; with any other cell between them only ``rewritten``
             and ``standard`` apply.
-        mode: ``fused``, C++ built on first use; ``rewritten``, MindSpore's own fast operators in the place of its slow
-            ones; ``standard``; ``auto``, on the CPU the first of these that works here.
+        mode: ``fused``, C++ built on first use; ``rewritten``, others of MindSpore's own in the place of its
+            convolutions; ``standard``; ``auto``, on the CPU ``fused`` if it works here, else the faster of the others.
         say: is told in one line of a build, and of what stands in for the operators that were asked for.
 
     Returns:
@@ -51,7 +52,10 @@ def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] =
             _swap(net, FUSED, operators)
             return "fused"
         except BuildError as error:
-            say(f"CPU operators: {error}; MindSpore's own are used instead, rewritten")
+            is_rewritten = are_faster()
+            say(f"CPU operators: {error}; MindSpore's own are used instead{', rewritten' if is_rewritten else ''}")
+            if not is_rewritten:
+                return "standard"
     _swap(net, REWRITTEN)
     return "rewritten"
 

@@ -12,6 +12,7 @@ from mindspore import Tensor, nn, ops
 from src import cpu
 from src.cpu import build, inference, operators_in, use_operators
 from src.cpu.optimizers import AllFinite, update_in_one_pass
+from src.cpu.rewritten import are_faster
 from src.errors import UsageError
 from src.loss import LabelSmoothedCrossEntropy
 from src.models import create_model
@@ -253,18 +254,32 @@ def test_unknown_mode():
         use_operators(small_net("standard"), "fastest")
 
 
-def test_a_convolution_the_operators_lack_is_rewritten():
+@pytest.mark.parametrize("stand_in", ["rewritten", "standard"])
+def test_a_convolution_the_operators_lack(monkeypatch, stand_in):
+    monkeypatch.setattr(cpu, "are_faster", lambda: stand_in == "rewritten")
     net = Network({"stem": ConvNormAct(3, 8, kernel=3, norm=NORM), "dense": ConvNormAct(8, 8, 3, norm=NORM)}, 8, 2)
     said = []
-    assert use_operators(net, "auto", said.append) == "rewritten"
+    assert use_operators(net, "auto", said.append) == stand_in
     assert len(said) == 1
+    assert ("rewritten" in said[0]) == (stand_in == "rewritten")
     assert "features.dense" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [("x86_64", "sse4_2 avx2 fma", False), ("x86_64", "avx2 avx512f avx512bw", True), ("aarch64", "asimd", True)],
+)
+def test_where_the_rewritten_operators_are_faster(monkeypatch, tmp_path, machine, flags, expected):
+    monkeypatch.setattr("src.cpu.rewritten.platform.machine", lambda: machine)
+    (tmp_path / "cpuinfo").write_text(f"model name : some processor\nflags : {flags}\n")
+    assert are_faster(tmp_path / "cpuinfo") == expected
 
 
 class TestBuild:
     @pytest.fixture(autouse=True)
     def fresh(self, monkeypatch, tmp_path):
         monkeypatch.setenv("NAS_CPU_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(cpu, "are_faster", lambda: True)
         build.library.cache_clear()
         yield
         build.library.cache_clear()
