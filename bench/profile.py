@@ -18,7 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import src.cpu.build as build
+import numpy as np
+
+from bench.mindspore_engine import workload
+from src.cpu import build
+from src.models import list_models
 
 RATES = """
 #include <algorithm>
@@ -53,8 +57,6 @@ extern "C" void copy(const float* from, float* to, long n) {
 
 def rates() -> tuple[float, float]:
     """(multiply-adds/s in float32, bytes/s copied) of all threads: the best of several goes."""
-    import numpy as np
-
     with tempfile.TemporaryDirectory() as folder:
         source, built = Path(folder) / "rates.cc", Path(folder) / "rates.so"
         source.write_text(RATES)
@@ -89,9 +91,6 @@ def multiply_adds(name: str, shapes: list[list[int]]) -> int:
 
 def step(model: str, batch: int, size: int, steps: int, path: Path) -> float:
     """Seconds of a training step, the median; the profile is at ``path`` afterwards."""
-    import src  # noqa: F401 - before MindSpore
-    from bench.mindspore_engine import workload
-
     run = workload("fused", "train", model, batch, size)
     run()
     library = ctypes.CDLL(str(build.library()))
@@ -116,9 +115,12 @@ def report(lines: list[str], steps: int, step_s: float, rate: float, bandwidth: 
         floor = max(products / rate, sum(4 * math.prod(s) for s in shapes) * per_step / bandwidth)
         for column, value in enumerate((taken, floor, products)):
             kinds[name][column] += value
-        largest = max(shapes, key=math.prod)
-        weight = shapes[2] if name.startswith(("pointwise", "depthwise", "stem")) else []
-        what = f"{name} {'x'.join(map(str, weight))} on {'x'.join(map(str, largest))}".replace("  ", " ")
+        told = (
+            [shapes[2], shapes[0]]
+            if name.startswith(("pointwise", "depthwise", "stem"))
+            else [max(shapes, key=math.prod)]
+        )
+        what = " on ".join([name, *("x".join(map(str, shape)) for shape in told)])
         calls.append((taken, floor, products, f"{per_step:g} {what}"))
     parts = [f"step {1e3 * step_s:.0f} ms; {rate / 1e9:.0f} G multiply-adds/s, {bandwidth / 1e9:.1f} GB/s copied", ""]
     parts += ["| operator | ms in a step | share | roofline, ms | G multiply-adds/s |", "|--|--:|--:|--:|--:|"]
@@ -137,7 +139,7 @@ def report(lines: list[str], steps: int, step_s: float, rate: float, bandwidth: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__.splitlines()[0])
-    parser.add_argument("model")
+    parser.add_argument("model", choices=list_models(), metavar="MODEL")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224, help="pixels")
     parser.add_argument("--steps", type=int, default=8)

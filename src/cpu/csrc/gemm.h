@@ -51,14 +51,12 @@ struct Panels {
   Index first(Index panel) const { return vectors * panel / count; }
   Index width(Index panel) const { return first(panel + 1) - first(panel); }
 
-  // Packs one panel of B[r, c] = from[r * row_stride + c * column_stride] into its place in `packed`.
-  void pack(Index panel, const float* from, Index row_stride, Index column_stride, float* packed) const {
-    const Index begin = first(panel) * lanes, end = first(panel + 1) * lanes, valid = std::min(end, columns);
+  // Packs one panel of B[r, c] = from[r * columns + c] into its place in `packed`.
+  void pack(Index panel, const float* from, float* packed) const {
+    const Index begin = first(panel) * lanes, end = first(panel + 1) * lanes;
     float* out = packed + begin * k;
-    for (Index r = 0; r < k; ++r) {
-      for (Index c = begin; c < valid; ++c) *out++ = from[r * row_stride + c * column_stride];
-      for (Index c = valid; c < end; ++c) *out++ = 0.f;
-    }
+    for (Index r = 0; r < k; ++r)
+      for (Index c = begin; c < end; c += lanes, out += lanes) store(out, load_some(from + r * columns + c, columns - c));
   }
 
   // Packs one panel of B[r, c] = w[c * k + r] * scale[c], as the weights of a 1x1 convolution lie, to `out`.

@@ -237,6 +237,19 @@ void convolve_for_inference(const Source& source, const float* w, Index out, flo
   }
 }
 
+// All threads' sums, [k][columns] in rows of `stride`, into weights [columns][k]; at most a vector of columns.
+inline void merge_weight_sums(const float* sums, Index team, Index team_stride, Index stride, Index k, Index columns,
+                              float* weights) {
+  for (Index i = 0; i < k; i += lanes) {
+    const Index rows = std::min(lanes, k - i);
+    Vec square[lanes] = {};
+    for (Index t = 0; t < team; ++t)
+      for (Index r = 0; r < rows; ++r) square[r] += load(sums + t * team_stride + (i + r) * stride);
+    transpose(square);
+    for (Index c = 0; c < columns; ++c) store_some(weights + c * k + i, square[c], rows);
+  }
+}
+
 // Gradients of weights and, for pixels, of the input (dx, d_rule; dx == nullptr: not wanted).
 template <class Source>
 void convolve_backward(const Source& source, const float* w, Index out, const float* y, const float* dy,
@@ -260,7 +273,7 @@ void convolve_backward(const Source& source, const float* w, Index out, const fl
 #pragma omp for schedule(static)
       for (Index i = 0; i < shape.groups * panels.count; ++i) {
         const Index g = i / panels.count;
-        panels.pack(i % panels.count, w + g * shape.n * k, k, 1, packed + g * panels.size());
+        panels.pack(i % panels.count, w + g * shape.n * k, packed + g * panels.size());
       }
     }
     float* buffer = tiles + me * source.tile_floats();
@@ -292,18 +305,10 @@ void convolve_backward(const Source& source, const float* w, Index out, const fl
     }
 #pragma omp barrier
 #pragma omp for schedule(static)
-    for (Index block = 0; block < shape.groups * divide_up(shape.n, 16); ++block) {
-      // Sixteen outputs at a time: the sums lie [k][out], the weights [out][k].
-      const Index g = block / divide_up(shape.n, 16), first = block % divide_up(shape.n, 16) * 16;
-      const Index columns = std::min<Index>(16, shape.n - first);
-      const float* from = partials + g * k * shape.padded_n + first;
-      float* to = dw + (g * shape.n + first) * k;
-      for (Index i = 0; i < k; ++i, from += shape.padded_n)
-        for (Index o = 0; o < columns; ++o) {
-          float total = 0;
-          for (Index t = 0; t < team; ++t) total += from[t * partial + o];
-          to[o * k + i] = total;
-        }
+    for (Index block = 0; block < shape.padded / lanes; ++block) {
+      const Index g = block * lanes / shape.padded_n, first = block * lanes % shape.padded_n;
+      merge_weight_sums(partials + g * k * shape.padded_n + first, team, partial, shape.padded_n, k,
+                        std::min(lanes, shape.n - first), dw + (g * shape.n + first) * k);
     }
   }
   if (d_rule) merge_rule_sums(memory, team, padded_channels, channels, d_rule);
