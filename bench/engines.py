@@ -131,6 +131,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="Markdown file (default: standard output only)")
 
 
+def say_what_is_missing(bench_python: str) -> None:
+    """One line on stderr if there is no environment with what ours is compared with."""
+    if not bench_python:
+        print(
+            "note: only what is installed here; `make bench` installs the others, --bench_python names them",
+            file=sys.stderr,
+        )
+
+
 def wanted(commands: Commands, without: list[str]) -> Commands:
     """``commands`` without the engines whose names hold one of ``without``."""
     return {name: command for name, command in commands.items() if not any(part in name for part in without)}

@@ -146,7 +146,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20, help="calls to list")
     args = parser.parse_args()
     os.environ[build.EXTRA_FLAGS] = f"{os.environ.get(build.EXTRA_FLAGS, '')} -DPROFILE"
-    rate, bandwidth = rates()
+    try:
+        rate, bandwidth = rates()
+    except build.BuildError as error:
+        sys.exit(f"error: {error}; there is nothing to profile without it")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "profile"
         step_s = step(args.model, args.batch, args.size, args.steps, path)
