@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.engines import Commands, Engine, add_arguments, machine, measure, say_what_is_missing, table, wanted
+from bench.engines import Commands, Engine, add_arguments, machine, measure, table, wanted
 from src.models import list_models
 
 # glibc gives large freed blocks back at once; without this PyTorch touches fresh pages for every big tensor.
@@ -68,7 +68,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str]) -> None:
     args = parse(argv)
-    say_what_is_missing(args.bench_python)
     parts = [machine(args.threads, ["mindspore", "onnxruntime"], args.bench_python, ("torch",))]
     print(parts[0], flush=True)
     for model in args.models:

@@ -103,7 +103,10 @@ def table(title: str, images: int, engines: list[Engine], ours: str) -> str:
 
 
 def machine(threads: int, packages: list[str], bench_python: str = "", bench_packages: tuple[str, ...] = ()) -> str:
-    """One line: processor, threads, load, versions of our environment and of that of ``bench_python``."""
+    """One line: processor, threads, load, versions of our environment and of that of ``bench_python``.
+
+    Says on stderr if there is none.
+    """
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
@@ -115,6 +118,9 @@ def machine(threads: int, packages: list[str], bench_python: str = "", bench_pac
         )
         command = [bench_python, "-c", ask, *bench_packages]
         versions += subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    else:
+        note = "note: only what is installed here; `make bench` installs the others, --bench_python names them"
+        print(note, file=sys.stderr)
     return f"{model}, {threads} threads, load {os.getloadavg()[0]:.1f} before the run; {', '.join(versions)}\n"
 
 
@@ -129,15 +135,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="interpreter of the environment that has PyTorch and the others",
     )
     parser.add_argument("--output", type=Path, help="Markdown file (default: standard output only)")
-
-
-def say_what_is_missing(bench_python: str) -> None:
-    """One line on stderr if there is no environment with what ours is compared with."""
-    if not bench_python:
-        print(
-            "note: only what is installed here; `make bench` installs the others, --bench_python names them",
-            file=sys.stderr,
-        )
 
 
 def wanted(commands: Commands, without: list[str]) -> Commands:

@@ -10,8 +10,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from bench.serve import serve
-from src.cpu import inference, operators_in, use_operators
-from src.cpu.optimizers import AllFinite, update_in_one_pass
+from src.cpu import inference, use_operators
+from src.cpu.optimizers import after_gradients
 from src.models import create_model
 from src.optim import create_optimizer
 from src.step import TrainStep
@@ -33,11 +33,7 @@ def workload(mode: str, task: str, model: str, batch: int, size: int) -> Callabl
         evaluated = inference(net)
         return lambda: evaluated(images).asnumpy()
     optimizer = create_optimizer(net.trainable_params(), name="momentum", lr=1e-3)
-    all_finite = ms.amp.all_finite
-    if operators := operators_in(net):
-        update_in_one_pass(optimizer, operators)
-        all_finite = AllFinite(operators)
-    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer, all_finite=all_finite)
+    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer, all_finite=after_gradients(net, optimizer))
     return lambda: step(images, labels)[0].asnumpy()
 
 

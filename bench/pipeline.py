@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.engines import Commands, add_arguments, machine, measure, say_what_is_missing, table, wanted
+from bench.engines import Commands, add_arguments, machine, measure, table, wanted
 
 OTHERS = {
     "torchvision_v2": "torchvision io + transforms v2",
@@ -60,7 +60,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str]) -> None:
     args = parse(argv)
-    say_what_is_missing(args.bench_python)
     parts = [
         machine(
             args.threads, ["mindspore"], args.bench_python, ("torchvision", "tensorflow-cpu", "nvidia-dali-cuda120")

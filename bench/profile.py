@@ -12,6 +12,7 @@ import collections
 import ctypes
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,9 @@ from src.cpu import build
 from src.models import list_models
 
 RATES = """
-#include <algorithm>
-#include <vector>
-#include "simd.h"
 #include <omp.h>
+
+#include "simd.h"
 using namespace cpu;
 constexpr int chains = 10;
 extern "C" float multiply(long turns) {
@@ -95,9 +95,13 @@ def step(model: str, batch: int, size: int, steps: int, path: Path) -> float:
     run()
     library = ctypes.CDLL(str(build.library()))
     library.write_profile(str(path).encode())
-    seconds = sorted(timed(run) for _ in range(steps))
+    seconds = [timed(run) for _ in range(steps)]
     library.write_profile(str(path).encode())
-    return seconds[len(seconds) // 2]
+    return statistics.median(seconds)
+
+
+def speed(products: float, seconds: float) -> str:
+    return f"{products / seconds / 1e9:.0f}" if products else ""
 
 
 def report(lines: list[str], steps: int, step_s: float, rate: float, bandwidth: float, rows: int) -> str:
@@ -108,18 +112,14 @@ def report(lines: list[str], steps: int, step_s: float, rate: float, bandwidth: 
         seconds, key = line.rstrip("\n").split("\t")
         name, *texts = key.split(" ")
         shapes = [[int(d) for d in text.split("x") if d] for text in texts]
-        times = sorted(float(s) for s in seconds.split())
+        times = [float(s) for s in seconds.split()]
         per_step = len(times) / steps
-        taken = times[len(times) // 2] * per_step
+        taken = statistics.median(times) * per_step
         products = multiply_adds(name, shapes) * per_step
         floor = max(products / rate, sum(4 * math.prod(s) for s in shapes) * per_step / bandwidth)
         for column, value in enumerate((taken, floor, products)):
             kinds[name][column] += value
-        told = (
-            [shapes[2], shapes[0]]
-            if name.startswith(("pointwise", "depthwise", "stem"))
-            else [max(shapes, key=math.prod)]
-        )
+        told = [shapes[2], shapes[0]] if products else [max(shapes, key=math.prod)]
         what = " on ".join([name, *("x".join(map(str, shape)) for shape in told)])
         calls.append((taken, floor, products, f"{per_step:g} {what}"))
     parts = [f"step {1e3 * step_s:.0f} ms; {rate / 1e9:.0f} G multiply-adds/s, {bandwidth / 1e9:.1f} GB/s copied", ""]
@@ -128,12 +128,11 @@ def report(lines: list[str], steps: int, step_s: float, rate: float, bandwidth: 
     inside = sum(row[0] for row in everything)
     everything.append((step_s - inside, 0.0, 0, "everything else"))
     for taken, floor, products, name in sorted(everything, reverse=True):
-        speed = f"{products / taken / 1e9:.0f}" if products else ""
-        parts.append(f"| {name} | {1e3 * taken:.1f} | {taken / step_s:.1%} | {1e3 * floor:.1f} | {speed} |")
+        share = f"{taken / step_s:.1%}"
+        parts.append(f"| {name} | {1e3 * taken:.1f} | {share} | {1e3 * floor:.1f} | {speed(products, taken)} |")
     parts += ["", "| calls | ms in a step | roofline, ms | G multiply-adds/s |", "|--|--:|--:|--:|"]
     for taken, floor, products, name in sorted(calls, reverse=True)[:rows]:
-        speed = f"{products / taken / 1e9:.0f}" if products else ""
-        parts.append(f"| {name} | {1e3 * taken:.1f} | {1e3 * floor:.1f} | {speed} |")
+        parts.append(f"| {name} | {1e3 * taken:.1f} | {1e3 * floor:.1f} | {speed(products, taken)} |")
     return "\n".join(parts)
 
 

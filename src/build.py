@@ -7,14 +7,13 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 from mindspore import nn
 
 from src.checkpoint import load_pretrained, verify
 from src.config import Config
-from src.cpu import operators_in, use_operators
-from src.cpu.optimizers import AllFinite, update_in_one_pass
+from src.cpu import use_operators
+from src.cpu.optimizers import after_gradients
 from src.data.check import check_folder, default_cache, usable_images
 from src.data.classes import Images, build_class_index, check_same_classes, find_split, find_val, list_images
 from src.data.dataset import EvalData, TrainData
@@ -225,10 +224,6 @@ def step_of(
         rms_decay=config.rms_decay,
         rms_epsilon=config.rms_epsilon,
     )
-    all_finite = ms.amp.all_finite
-    if operators := operators_in(network):
-        update_in_one_pass(optimizer, operators)
-        all_finite = AllFinite(operators)
     return TrainStep(
         network,
         loss,
@@ -239,6 +234,6 @@ def step_of(
         scale_window=config.scale_window,
         grad_clip=config.grad_clip,
         accumulate=config.accumulate,
-        all_finite=all_finite,
+        all_finite=after_gradients(network, optimizer),
         world_size=world.size,
     )

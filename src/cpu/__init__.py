@@ -1,9 +1,9 @@
 """Fast convolutional networks on the CPU: the cells of `src.models.layers` with operators of our own inside.
 
 MindSpore's convolutions are slow on the CPU: it tells oneDNN the layout of the weights, which leaves reference loops
-(AVX-512) or matrix products (AVX2) for every kernel but ungrouped 1x1. Parameters, their
-names and checkpoints are the same either way; export needs the standard cells (a custom operator is no part of ONNX
-or MindIR), so a network is switched for a run by :func:`use_operators` and back by ``use_operators(net, "standard")``.
+(AVX-512) or matrix products (AVX2) for every kernel but ungrouped 1x1. Parameters, their names and checkpoints are the
+same either way; export needs the standard cells (a custom operator is no part of ONNX or MindIR), so a network is
+switched for a run by :func:`use_operators` and back by ``use_operators(net, "standard")``.
 """
 
 from __future__ import annotations
@@ -45,19 +45,18 @@ def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] =
     _swap(net, {})
     if mode == "standard" or ms.get_context("device_target") != "CPU":
         return "standard"
-    if mode != "rewritten":
+    if mode != "rewritten":  # auto or fused
         try:
             _check_cells(net)
             operators = Operators(library(say))
             _swap(net, FUSED, operators)
             return "fused"
         except BuildError as error:
-            is_rewritten = are_faster()
-            say(f"CPU operators: {error}; MindSpore's own are used instead{', rewritten' if is_rewritten else ''}")
-            if not is_rewritten:
-                return "standard"
-    _swap(net, REWRITTEN)
-    return "rewritten"
+            mode, how = ("rewritten", ", rewritten") if are_faster() else ("standard", "")
+            say(f"CPU operators: {error}; MindSpore's own are used instead{how}")
+    if mode == "rewritten":
+        _swap(net, REWRITTEN)
+    return mode
 
 
 def inference(net: nn.Cell) -> nn.Cell:

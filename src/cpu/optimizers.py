@@ -7,9 +7,13 @@ last bit may differ.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from src.cpu import operators_in
 from src.cpu.operators import Operators, constant
 from src.optim import TensorFlowRMSProp
 
@@ -78,3 +82,16 @@ def update_in_one_pass(optimizer: nn.Optimizer, operators: Operators) -> None:
     """Gives an optimizer of `src.optim.create_optimizer` the one-pass update, before its first step."""
     object.__setattr__(optimizer, "__class__", FUSED_OPTIMIZERS[type(optimizer)])
     optimizer.prepare(operators)
+
+
+def after_gradients(network: nn.Cell, optimizer: nn.Optimizer) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    """Gives ``optimizer`` the one-pass update if ``network`` computes with the fused operators.
+
+    Returns:
+        The check for infinities that goes with it: gradients to a boolean Tensor ().
+    """
+    operators = operators_in(network)
+    if operators is None:
+        return ms.amp.all_finite
+    update_in_one_pass(optimizer, operators)
+    return AllFinite(operators)

@@ -10,8 +10,8 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from src import cpu
-from src.cpu import build, inference, operators_in, use_operators
-from src.cpu.optimizers import AllFinite, update_in_one_pass
+from src.cpu import build, inference, use_operators
+from src.cpu.optimizers import after_gradients
 from src.cpu.rewritten import are_faster
 from src.errors import UsageError
 from src.loss import LabelSmoothedCrossEntropy
@@ -149,8 +149,7 @@ def test_the_update_in_one_pass_is_neither_lost_nor_made_where_it_must_not():
         optimizer = create_optimizer(net.trainable_params(), name="momentum", lr=0.05, weight_decay=1e-3)
         all_finite = ms.amp.all_finite
         if is_one_pass:
-            update_in_one_pass(optimizer, operators_in(net))
-            all_finite = AllFinite(operators_in(net))
+            all_finite = after_gradients(net, optimizer)
         loss = LabelSmoothedCrossEntropy(5, 0.1, "uniform")
         train = TrainStep(net, loss, optimizer, all_finite=all_finite).set_train(True)
         losses = []
