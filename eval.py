@@ -6,18 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from src import build, report
-from src.checkpoint import facts_of, load_checkpoint, verify
-from src.config import Config, parse_arguments
-from src.data.classes import build_class_index
-from src.device import describe_device, set_up, versions
-from src.distributed import World, current_world, initialise, leave
+from src.data.folders import build_class_index
+from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
-from src.evaluation import Evaluator
-from src.log import Log
-from src.modelarts import on_modelarts
-from src.preprocessing import Preprocessing
-from src.run_folder import checkpoints_of
+from src.machine.device import describe_device, set_up, versions
+from src.machine.modelarts import on_modelarts
+from src.machine.ranks import World, current_world, initialise, leave
+from src.runs import report
+from src.runs.checkpoint import facts_of, load_checkpoint, verify
+from src.runs.folder import checkpoints_of
+from src.runs.log import Log
+from src.settings.config import Config, parse_arguments
+from src.training import parts as build
+from src.training.evaluation import Evaluator
 
 
 def main(argv: list[str]) -> None:

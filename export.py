@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from src.device import set_up
 from src.errors import RunFailed, UsageError, run
 from src.export.formats import FORMATS, runner, write
 from src.export.graph import graph_of
@@ -16,8 +15,9 @@ from src.export.mindir_v1 import rewrite_file
 from src.export.options import name_of, parse
 from src.export.parity import compare, logits_of_file, logits_of_network, some_images
 from src.export.source import Source, source_of
-from src.modelarts import on_modelarts
-from src.run_folder import checkpoints_of
+from src.machine.device import set_up
+from src.machine.modelarts import on_modelarts
+from src.runs.folder import checkpoints_of
 
 
 def main(argv: list[str]) -> None:

@@ -7,13 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-from src.data.classes import find_split
+from src.data.folders import find_split
+from src.data.labels import labels_of
+from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
-from src.export.evaluate import accuracy
+from src.export.accuracy import accuracy
 from src.export.formats import onnx_runner
 from src.export.manifest import read_manifest
-from src.labels import labels_of
-from src.preprocessing import Preprocessing
 
 PROVIDERS = {"CPU": "CPUExecutionProvider", "GPU": "CUDAExecutionProvider", "Ascend": "CANNExecutionProvider"}
 

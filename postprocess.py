@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from src.errors import UsageError, run
+from src.export.scoring import Score, read_labels, score
 from src.files import write_text
-from src.scoring import Score, read_labels, score
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
     if options.dataset_name not in (None, "imagenet2012"):
         raise UsageError(f"--dataset_name {options.dataset_name}: only imagenet2012 is known; use --label_path")
     if not (options.label_path or options.label_file or options.dataset_name or options.result_dir):
-        raise UsageError("--label_path is missing: python -m src.labels --img_path FOLDER writes it")
+        raise UsageError("--label_path is missing: python -m src.data.labels --img_path FOLDER writes it")
     label_file = options.label_path or options.label_file or "preprocess_Result/imagenet_label.json"
     result_folder = options.result_path or options.result_dir or "result_Files"
     result = score(Path(result_folder), read_labels(Path(label_file)), options.skip_bad_images)

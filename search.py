@@ -11,25 +11,25 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src import build
-from src.checkpoint import SUFFIX, load_checkpoint, read_meta, verify
-from src.config import Config, load_config, parse_arguments
 from src.data.dataset import EvalData
-from src.device import describe_device, set_up
-from src.distributed import World, all_reduce_sum, current_world, initialise, leave
+from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
-from src.log import Log
-from src.nas import search_report
-from src.nas.batch_norm import PathAccuracy, keep_in_memory
-from src.nas.evolution import Search
-from src.nas.journal import Journal
-from src.nas.searching import Candidate, header_of, run_search, search_of, tables_of
-from src.nas.space import Space, from_genes
-from src.nas.subnet import cut_out, path_of, write_subnet
-from src.nas.training import calibration_images, operators_of, space_of, split_held_out, supernet_of
-from src.preprocessing import Preprocessing
-from src.run_folder import LAST, RunFolder, checkpoints_of, is_run, open_run
-from src.stop import StopRequest
+from src.machine.device import describe_device, set_up
+from src.machine.ranks import World, all_reduce_sum, current_world, initialise, leave
+from src.machine.stop import StopRequest
+from src.runs.checkpoint import SUFFIX, load_checkpoint, read_meta, verify
+from src.runs.folder import LAST, RunFolder, checkpoints_of, is_run, open_run
+from src.runs.log import Log
+from src.settings.config import Config, load_config, parse_arguments
+from src.space.evolution import Search
+from src.space.journal import Journal
+from src.space.spaces import Space, from_genes
+from src.supernet import search_report
+from src.supernet.path_training import calibration_images, operators_of, space_of, split_held_out, supernet_of
+from src.supernet.recalibration import PathAccuracy, keep_in_memory
+from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
+from src.supernet.subnet import cut_out, path_of, write_subnet
+from src.training import parts as build
 
 JOURNAL = "journal.jsonl"
 

@@ -19,11 +19,10 @@ from typing import Any, NoReturn
 import yaml
 from mindspore import nn
 
-from src import cost, model_table
 from src.errors import UsageError, run
-from src.models import create_model, get_entry, list_models
-from src.nas import micronet
-from src.preprocessing import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from src.models import create_model, get_entry, list_models, micronet, tracing
+from src.models import table as model_table
+from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +41,7 @@ def main(argv: list[str]) -> None:
     if arguments.micronet:
         print_micronet(network, size)
         return
-    counted = cost.count(network, size)
+    counted = tracing.count(network, size)
     if not arguments.json:
         print_layers(counted)
         return
@@ -102,7 +101,9 @@ def print_network(name: str, num_classes: int, image_size: int) -> None:
     entry = get_entry(name)
     print(f"{name}: {entry.paper}")
     for options in entry.variants:
-        counted = cost.count(create_model(name, num_classes, **options), image_size or entry.preprocessing.image_size)
+        counted = tracing.count(
+            create_model(name, num_classes, **options), image_size or entry.preprocessing.image_size
+        )
         variant = " ".join(f"{key}={value}" for key, value in options.items()) or "default"
         print(f"  {variant:<22}{counted.params:>12,} parameters{counted.macs:>14,} MACs")
     for published in entry.published:
@@ -113,7 +114,7 @@ def print_network(name: str, num_classes: int, image_size: int) -> None:
 COLUMNS = "{:<40}{:<12}{:>7}{:>7}{:>7}{:>7}{:>7}{:>10}{:>12}{:>14}"
 
 
-def print_layers(counted: cost.Cost) -> None:
+def print_layers(counted: tracing.Cost) -> None:
     print(COLUMNS.format("layer", "op", "kernel", "stride", "groups", "in", "out", "size", "params", "MACs"))
     for row in counted.layers:
         kernel, stride, size = ("x".join(map(str, pair)) for pair in (row.kernel, row.stride, row.output_size))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from src import build
-from src.checkpoint import read_checkpoint
-from src.config import Config, parse_arguments
-from src.device import describe_device, set_up, uses_sink, versions
-from src.distributed import World, broadcast_parameters, current_world, initialise, leave
-from src.engine import Trainer
 from src.errors import UsageError, run
-from src.log import Log
-from src.modelarts import on_modelarts
-from src.nas import training as supernet
-from src.run_folder import RunFolder, checkpoint_of, open_run
-from src.step import precision_note
+from src.machine.device import describe_device, set_up, uses_sink, versions
+from src.machine.modelarts import on_modelarts
+from src.machine.ranks import World, broadcast_parameters, current_world, initialise, leave
+from src.runs.checkpoint import read_checkpoint
+from src.runs.folder import RunFolder, checkpoint_of, open_run
+from src.runs.log import Log
+from src.settings.config import Config, parse_arguments
+from src.supernet import path_training as supernet
+from src.training import parts as build
+from src.training.step import precision_note
+from src.training.trainer import Trainer
 
 
 def main(argv: list[str]) -> None:

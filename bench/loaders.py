@@ -19,8 +19,8 @@ AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def ours(folder: str, batch: int, size: int, threads: int, is_normalized: bool) -> Callable[[], Iterable]:
-    from src.data.classes import build_class_index, list_images
     from src.data.dataset import TrainData
+    from src.data.folders import build_class_index, list_images
     from src.data.transforms import TrainTransforms
 
     files = list_images(Path(folder), build_class_index(Path(folder)))

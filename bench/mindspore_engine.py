@@ -11,10 +11,10 @@ from mindspore import Tensor, nn
 
 from bench.serve import serve
 from src.cpu import inference, use_operators
-from src.cpu.optimizers import after_gradients
 from src.models import create_model
-from src.optim import create_optimizer
-from src.step import TrainStep
+from src.training.one_pass import after_gradients
+from src.training.optimizer import create_optimizer
+from src.training.step import TrainStep
 
 
 def workload(mode: str, task: str, model: str, batch: int, size: int) -> Callable[[], np.ndarray]:

@@ -17,16 +17,16 @@ import numpy as np
 
 import train
 from search import scores_of, supernet_of_run
-from src.config import load_config
-from src.device import set_up
 from src.errors import UsageError, run
 from src.files import write_text
-from src.log import Log
-from src.nas.cost import cost_tables
-from src.nas.latency import rank_correlation
-from src.nas.search_report import recipe_text
-from src.nas.searching import Candidate
-from src.nas.space import Domain, from_genes
+from src.machine.device import set_up
+from src.runs.log import Log
+from src.settings.config import load_config
+from src.space.cost import cost_tables
+from src.space.spaces import Domain, from_genes
+from src.supernet.latency import rank_correlation
+from src.supernet.search_report import recipe_text
+from src.supernet.searching import Candidate
 
 
 def main(argv: list[str]) -> None:

@@ -154,7 +154,7 @@ launch() {
     done
     shift
     command -v python >/dev/null || fail "python is not on PATH; activate the environment that has MindSpore"
-    exec python "$ROOT/scripts/launch.py" "${options[@]}" "$ROOT/$1" "${@:2}" ${EXTRA[@]+"${EXTRA[@]}"}
+    exec python "$ROOT/src/launch/launcher.py" "${options[@]}" "$ROOT/$1" "${@:2}" ${EXTRA[@]+"${EXTRA[@]}"}
 }
 
 # TARGET LAUNCHER COUNT DATA_PATH: trains on several devices with the recipe of that number.
@@ -177,7 +177,7 @@ distribute_ascend() { # RANK_TABLE_FILE DEVICE_NUM DATA_PATH ...
     if [[ ${VALUES[0]} == msrun ]]; then
         train_distributed Ascend msrun "${VALUES[1]}" "${VALUES[2]}"
     fi
-    [[ -f ${VALUES[0]} ]] || fail "there is no rank table '${VALUES[0]}'; write one with \`python -m src.hccl\`," \
+    [[ -f ${VALUES[0]} ]] || fail "there is no rank table '${VALUES[0]}'; write one with \`python -m src.launch.rank_tables\`," \
         "or do without: $(with_argument run_distribute_train_ascend.sh 1 msrun "$@")"
     TABLE=$(absolute "${VALUES[0]}")
     train_distributed Ascend rank_table "${VALUES[1]}" "${VALUES[2]}"

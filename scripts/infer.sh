@@ -56,7 +56,7 @@ infer() {
     if [[ -z $label_file ]]; then
         labels=(--img_path "$data" --output_name "$PWD/imagenet_label.json")
         [[ ! -f $manifest ]] || labels+=(--class_map "$manifest")
-        PYTHONPATH=$ROOT python -m src.labels "${labels[@]}" >acc.log 2>&1 \
+        PYTHONPATH=$ROOT python -m src.data.labels "${labels[@]}" >acc.log 2>&1 \
             || stage_failed "making the labels failed" "$PWD/acc.log"
         score=(--label_path "$PWD/imagenet_label.json")
     elif [[ $(head -c 1 -- "$label_file") == "{" ]]; then

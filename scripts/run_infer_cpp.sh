@@ -6,7 +6,7 @@
 
 if (($# < 4 || $# > 5)); then
     printf 'Usage: bash %s [MINDIR_PATH] [DATA_PATH] [LABEL_FILE] [DEVICE_TYPE] [DEVICE_ID]\n' "$0" >&2
-    printf 'LABEL_FILE: lines name:class or JSON, as python -m src.labels writes; "" makes it. DEVICE_TYPE: Ascend, GPU, CPU.\n' >&2
+    printf 'LABEL_FILE: lines name:class or JSON, as python -m src.data.labels writes; "" makes it. DEVICE_TYPE: Ascend, GPU, CPU.\n' >&2
     exit 2
 fi
 infer "$1" "$2" "$3" "$4" "${5:-0}"

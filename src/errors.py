@@ -1,10 +1,11 @@
-"""How a program ends: exit statuses and the one-line message of a usage error."""
+"""How a program ends: exit statuses, the one-line message of a usage error and its 'did you mean'."""
 
 from __future__ import annotations
 
+import difflib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -25,6 +26,12 @@ class Interrupted(Exception):
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the known word closest to ``word``, or an empty string."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def run(

@@ -11,7 +11,7 @@ from tests.images import class_folders
 @pytest.fixture(scope="session", autouse=True)
 def device() -> None:
     """The framework takes its deterministic mode before the first operator of a process, or never."""
-    from src.device import set_up
+    from src.machine.device import set_up
 
     set_up("CPU", 0, "pynative", True, 1)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor, nn
 
-from src.checkpoint import write_checkpoint
 from src.models import create_model, get_entry
 from src.models.layers import weights
+from src.runs.checkpoint import write_checkpoint
 
 IMAGE_SIZE = 32
 

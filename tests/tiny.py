@@ -10,9 +10,9 @@ import sys
 
 from mindspore import nn
 
+from src.data.preprocessing import Preprocessing
 from src.models import ModelEntry
 from src.models.layers import BatchNorm, ConvNormAct, Network
-from src.preprocessing import Preprocessing
 
 
 def tiny(num_classes: int, channels: int = 8, dropout: float = 0.3) -> nn.Cell:

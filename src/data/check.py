@@ -23,7 +23,7 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from src.data.classes import Images, build_class_index, check_same_classes, find_split, find_val, list_images, some
+from src.data.folders import Images, build_class_index, check_same_classes, find_split, find_val, list_images, some
 from src.data.images import FORMATS, is_image_name, to_rgb
 from src.errors import UsageError, run
 

@@ -20,11 +20,11 @@ import mindspore
 import mindspore.dataset as ds
 import numpy as np
 
-from src.data.classes import Images
+from src.data.folders import Images
 from src.data.images import read_encoded
+from src.data.preprocessing import Preprocessing
 from src.data.transforms import TrainTransforms, eval_transforms, normalization, normalize, train_transforms
 from src.errors import UsageError
-from src.preprocessing import Preprocessing
 
 _log = logging.getLogger(__name__)
 _READ_TOGETHER = 8  # files a reading thread takes at once: the hand-over costs as much as a small read

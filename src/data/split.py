@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.classes import Images, build_class_index, list_images
+from src.data.folders import Images, build_class_index, list_images
 from src.errors import UsageError, run
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from mindspore.dataset.vision import Inter
 from PIL import Image
 
+from src.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from src.errors import UsageError
-from src.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 _INTERPOLATION = {"bilinear": Inter.BILINEAR, "bicubic": Inter.BICUBIC}
 _PIL_INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

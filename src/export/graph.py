@@ -8,7 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from src.preprocessing import Preprocessing
+from src.data.preprocessing import Preprocessing
 
 INPUT_NAME, OUTPUT_NAME = "images", "logits"
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from src.data.labels import labels_of
 from src.errors import UsageError
 from src.export import lite
-from src.export.evaluate import count_hits
+from src.export.accuracy import count_hits
 from src.export.formats import FORMATS, onnx_runner, write
 from src.export.graph import Graph, graph_of
 from src.export.manifest import file_entry, manifest_path, write_manifest
@@ -24,7 +25,6 @@ from src.export.merge_bn import merge_batch_norm
 from src.export.parity import batches, compare, logits_of_file, some_images
 from src.export.quantize import quantize_int8
 from src.export.source import Source
-from src.labels import labels_of
 
 _CALIBRATION_BATCH = 16
 _ROUNDS = 5

@@ -12,12 +12,12 @@ from typing import Any
 import onnx
 import onnxruntime
 
-from src.device import versions
 from src.errors import UsageError
 from src.export.graph import INPUT_NAME, OUTPUT_NAME, Graph
 from src.export.parity import Parity
 from src.export.source import Source
 from src.files import write_text
+from src.machine.device import versions
 
 FORMAT = 1
 SUFFIX = ".manifest.json"

@@ -7,12 +7,11 @@ import os
 import re
 from pathlib import Path
 
-from src.config import Config, parse_arguments
-from src.errors import UsageError
+from src.errors import UsageError, nearest
 from src.export.formats import FORMATS, MINDIR_FOR
 from src.export.parity import TOLERANCE
 from src.export.quantize import METHODS, PARTS
-from src.nearest import nearest
+from src.settings.config import Config, parse_arguments
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, Config]:

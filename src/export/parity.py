@@ -11,10 +11,10 @@ from mindspore import Tensor, nn
 
 from src.data.dataset import EvalData
 from src.data.images import is_image_name
+from src.data.preprocessing import Preprocessing
 from src.errors import RunFailed, UsageError
 from src.export.formats import Run
 from src.export.graph import Graph
-from src.preprocessing import Preprocessing
 
 TOLERANCE = 1e-4
 _OPEN_BATCH = 8  # images at once when the exported batch is open

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from mindspore import nn
 
-from src import build
-from src.checkpoint import facts_of, load_checkpoint
-from src.config import Config
-from src.data.classes import find_split
+from src.data.folders import find_split
+from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.models import create_model
-from src.preprocessing import Preprocessing
+from src.runs.checkpoint import facts_of, load_checkpoint
+from src.settings.config import Config
+from src.training import parts as build
 
 
 @dataclasses.dataclass(frozen=True)

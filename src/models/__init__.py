@@ -12,9 +12,8 @@ from typing import Any
 
 from mindspore import nn
 
-from src.errors import UsageError
-from src.nearest import nearest
-from src.preprocessing import Preprocessing
+from src.data.preprocessing import Preprocessing
+from src.errors import UsageError, nearest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ from math import sqrt
 from mindspore import nn
 from mindspore.common.initializer import HeNormal, Uniform, Zero
 
+from src.data.preprocessing import Preprocessing
 from src.models import ModelEntry, Published, one_of, register, share
 from src.models.layers import BatchNorm, Bottlenecks, ConvNormAct, Network, bottleneck_stages, initialise
-from src.preprocessing import Preprocessing
 
 ACT = "relu"
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280

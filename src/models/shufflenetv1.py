@@ -22,9 +22,9 @@ from typing import NamedTuple
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Initializer, Uniform
 
+from src.data.preprocessing import Preprocessing
 from src.models import ModelEntry, Published, one_of, register
 from src.models.layers import Add, AvgPool, BatchNorm, ChannelShuffle, Concat, ConvNormAct, MaxPool, Network, initialise
-from src.preprocessing import Preprocessing
 
 NORM, ACT = BatchNorm(), "relu"
 REPEATS = (4, 8, 4)

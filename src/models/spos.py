@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Initializer, Normal, Zero
 
+from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.models import ModelEntry, Published, one_of, register, share
 from src.models.layers import (
@@ -26,8 +27,7 @@ from src.models.layers import (
     SqueezeExcite,
     initialise,
 )
-from src.preprocessing import Preprocessing
-from src.spos_choices import (
+from src.space.choices import (
     BLOCKS,
     FIRST_SE_STAGE,
     KERNELS,

@@ -11,7 +11,7 @@ from PIL import Image
 
 import eval as evaluation
 import train
-from src.checkpoint import CheckpointFolder, list_checkpoints
+from src.runs.checkpoint import CheckpointFolder, list_checkpoints
 
 CONTRACT = {"model", "checkpoint", "loss", "top1", "top5", "images", "total", "images_per_second", "preprocessing"}
 

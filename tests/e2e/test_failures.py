@@ -13,8 +13,8 @@ import pytest
 
 import eval as evaluation
 import train
-from src.checkpoint import list_checkpoints
 from src.errors import run
+from src.runs.checkpoint import list_checkpoints
 from tests.images import encode, photo
 
 

@@ -17,14 +17,14 @@ import pytest
 from PIL import Image
 
 import export
-from src.checkpoint import load_checkpoint
-from src.data.classes import list_images
 from src.data.dataset import EvalData
+from src.data.folders import list_images
+from src.data.preprocessing import Preprocessing
 from src.export import lite
 from src.export.manifest import read_manifest
 from src.export.parity import logits_of_network, some_images
 from src.models import create_model
-from src.preprocessing import Preprocessing
+from src.runs.checkpoint import load_checkpoint
 from tests.exported import checkpoint
 from tests.images import encode, photo
 

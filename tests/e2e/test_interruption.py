@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import train
-from src.checkpoint import LAST, Checkpoint, CheckpointFolder, list_checkpoints, read_checkpoint
+from src.runs.checkpoint import LAST, Checkpoint, CheckpointFolder, list_checkpoints, read_checkpoint
 
 KILLS = 22
 PATIENCE = 300  # seconds; a start of the framework takes long on a busy machine

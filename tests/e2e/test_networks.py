@@ -12,10 +12,10 @@ import pytest
 
 import eval as evaluation
 import train
-from src.checkpoint import CheckpointFolder, read_checkpoint
 from src.data.sample import write_sample
-from src.engine import Trainer
 from src.models import list_models
+from src.runs.checkpoint import CheckpointFolder, read_checkpoint
+from src.training.trainer import Trainer
 
 # Options of a smaller form, where there is one.
 SMALL = {"mnasnet": {"alpha": 0.5}, "shufflenetv1": {"size": "0.5x"}}

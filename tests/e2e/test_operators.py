@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import train
-from src.engine import Trainer
+from src.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ import pytest
 import eval as evaluation
 import search
 import train
-from src.checkpoint import CheckpointFolder, read_checkpoint
-from src.config import load_config
 from src.errors import UsageError
+from src.runs.checkpoint import CheckpointFolder, read_checkpoint
+from src.settings.config import load_config
 
 # Standard operators: without a graph the fused ones take long to set up, and a graph takes long to compile.
 COMMON = "--mode pynative --cpu_operators standard --workers 2 --check_data False --batch_size 4"

@@ -11,7 +11,7 @@ import pytest
 import eval as evaluation
 import train
 from src.data import split
-from src.run_folder import checkpoints_of
+from src.runs.folder import checkpoints_of
 from tests.images import class_folders
 
 SMALL = ["--batch_size", "8", "--epochs", "1", "--workers", "1", "--check_data", "False", "--mode", "pynative"]

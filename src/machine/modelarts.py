@@ -1,0 +1,210 @@
+"""Runs a program as a ModelArts job: fetches its inputs from object storage, brings its outputs back.
+
+``run(on_modelarts(main, "train"))`` is ``run(main)`` unless the command line says --enable_modelarts. Then:
+
+    --data_url         images, fetched to --data_path (default /cache/data)
+    --checkpoint_url   checkpoints, fetched to --load_path (default /cache/checkpoint_path)
+    --train_url        where outputs go, and outputs of an earlier job that are fetched first, to
+                       --output_path (default /cache/train)
+
+A url that is a plain path is a folder the platform itself keeps in step with the storage; it is used as it
+is. Only obs:// and s3:// need moxing, which exists on the platform alone and is imported nowhere else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.errors import UsageError
+from src.machine.ranks import current_world
+
+REMOTE = ("obs://", "s3://")
+# Our own options with their defaults; --data_path belongs to the programs as well.
+DEFAULTS = {
+    "enable_modelarts": "False",
+    "data_url": "",
+    "train_url": "",
+    "checkpoint_url": "",
+    "output_path": "/cache/train",
+    "load_path": "/cache/checkpoint_path",
+}
+DATA_PATH = "/cache/data"
+DATA_FLAGS = ("data_path", "val_data_path", "dataset_path", "train_dataset_path", "eval_dataset_path")
+CHECKPOINT_FLAGS = ("checkpoint_path", "ckpt_path", "ckpt_file", "checkpoint", "checkpoint_dir")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command line asks of the platform.
+
+    Attributes:
+        data, output, load: local folders.
+        data_url, train_url, checkpoint_url: their counterparts in the storage, or "".
+        arguments: the program's own command line, pointed at the local folders.
+    """
+
+    data: str
+    output: str
+    load: str
+    data_url: str
+    train_url: str
+    checkpoint_url: str
+    arguments: list[str]
+
+
+def is_remote(url: str) -> bool:
+    """Whether ``url`` is in the object storage."""
+    return url.startswith(REMOTE)
+
+
+def split_options(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Our options among ``argv`` with their values, and the rest. A bare --enable_modelarts means True."""
+    options, rest = dict(DEFAULTS), []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        name, has_value, value = word.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        if not word.startswith("--") or name not in DEFAULTS:
+            rest.append(word)
+        elif has_value:
+            options[name] = value
+        elif words and not words[0].startswith("--"):
+            options[name] = words.pop(0)
+        elif name == "enable_modelarts":
+            options[name] = "True"
+        else:
+            raise UsageError(f"--{name} needs a value")
+    return options, rest
+
+
+def given(argv: Sequence[str], names: Sequence[str]) -> str | None:
+    """The value of the first of the flags ``names`` in ``argv``, or None."""
+    for position, word in enumerate(argv):
+        name, has_value, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in names:
+            return value if has_value else next(iter(argv[position + 1 : position + 2]), "")
+    return None
+
+
+def job_from(argv: Sequence[str], program: str, environment: Mapping[str, str]) -> Job | None:
+    """The job that a command line of ``program`` (train, eval, export) asks for; None without --enable_modelarts.
+
+    What the program is not told is pointed at the local folders: its images, its checkpoint, its run folder
+    or result file, and its card.
+    """
+    options, arguments = split_options(argv)
+    enabled = options["enable_modelarts"].lower()
+    if enabled not in ("true", "false", "1", "0", "yes", "no"):
+        raise UsageError(f"--enable_modelarts must be True or False, not {options['enable_modelarts']!r}")
+    if enabled in ("false", "0", "no"):
+        return None
+    data = options["data_url"] if options["data_url"] and not is_remote(options["data_url"]) else ""
+    output = options["train_url"] if options["train_url"] and not is_remote(options["train_url"]) else ""
+    data = data or given(arguments, ("data_path",)) or DATA_PATH
+    output = output or options["output_path"]
+    url = options["checkpoint_url"]
+    load = url if url and not is_remote(url) else options["load_path"]
+    if is_remote(url) and url.endswith((".ckpt", ".safetensors")):
+        load = f"{load}/{url.rpartition('/')[2]}"
+    job = environment.get("JOB_ID") or "job"
+    defaults = {
+        "train": {"data_path": (DATA_FLAGS, data), "run_dir": (("run_dir", "save_ckpt_path"), f"{output}/{job}")},
+        "eval": {
+            "val_data_path": (DATA_FLAGS, data),
+            "checkpoint_path": (CHECKPOINT_FLAGS, load),
+            "json": (("json",), f"{output}/eval.json"),
+        },
+        "export": {"checkpoint_path": (CHECKPOINT_FLAGS, load)},
+    }[program]
+    for name, (flags, value) in defaults.items():
+        if given(arguments, flags) is None:
+            arguments += [f"--{name}", value]
+    if environment.get("DEVICE_ID") and given(arguments, ("device_id",)) is None:
+        arguments += ["--device_id", environment["DEVICE_ID"]]
+    return Job(data, output, load, options["data_url"], options["train_url"], url, arguments)
+
+
+def job_name(environment: Mapping[str, str]) -> str:
+    """What is the same for all ranks of a job on a machine and different for another job."""
+    return environment.get("JOB_ID") or environment.get("MA_VJ_NAME") or f"local-{os.getppid()}"
+
+
+def fetch_once(url: str, local: Path, job: str, fetch: Callable[[str, Path], None]) -> bool:
+    """Brings ``url`` to ``local`` by ``fetch(url, local)``, once per machine and job; True in the process that did.
+
+    The other ranks wait. If the one that fetches dies, its lock goes with it and the next one fetches.
+    """
+    digest = hashlib.sha256(f"{job}\n{url}\n{local}".encode()).hexdigest()[:16]
+    marker = Path(tempfile.gettempdir()) / f"modelarts-{digest}"
+    with marker.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if marker.exists() and local.exists():
+            return False
+        fetch(url, local)
+        marker.touch()
+        return True
+
+
+def download(url: str, local: Path) -> None:
+    """Copies a folder or file from the storage. Raises UsageError if it is not there."""
+    import moxing
+
+    if not moxing.file.exists(url):
+        raise UsageError(f"{url} does not exist in the object storage, or this job may not read it")
+    local.parent.mkdir(parents=True, exist_ok=True)
+    if moxing.file.is_directory(url):
+        local.mkdir(exist_ok=True)
+        moxing.file.copy_parallel(url, str(local))
+    else:
+        moxing.file.copy(url, str(local))
+
+
+def download_earlier_outputs(url: str, local: Path) -> None:
+    """Copies the outputs of an earlier job, if there are any."""
+    import moxing
+
+    local.mkdir(parents=True, exist_ok=True)
+    if moxing.file.exists(url) and moxing.file.list_directory(url):
+        moxing.file.copy_parallel(url, str(local))
+
+
+def upload(local: Path, url: str) -> None:
+    """Copies a folder into the storage; an empty one is left out, which moxing would take for an error."""
+    import moxing
+
+    if any(local.iterdir()):
+        moxing.file.copy_parallel(str(local), url)
+
+
+def on_modelarts(main: Callable[[list[str]], None], program: str) -> Callable[[list[str]], None]:
+    """``main`` of ``program`` (train, eval, export) that also runs as a ModelArts job."""
+
+    def run_job(argv: list[str]) -> None:
+        job = job_from(argv, program, os.environ)
+        if job is None:
+            main(split_options(argv)[1])
+            return
+        name = job_name(os.environ)
+        if is_remote(job.data_url):
+            fetch_once(job.data_url, Path(job.data), name, download)
+        if is_remote(job.checkpoint_url):
+            fetch_once(job.checkpoint_url, Path(job.load), name, download)
+        if is_remote(job.train_url):
+            fetch_once(job.train_url, Path(job.output), name, download_earlier_outputs)
+        Path(job.output).mkdir(parents=True, exist_ok=True)
+        if program == "export":  # it writes beside where it is called
+            os.chdir(job.output)
+        try:
+            main(job.arguments)
+        finally:  # after a failure or a signal too: the log and the last checkpoint are wanted then most
+            if is_remote(job.train_url) and current_world().is_main:
+                upload(Path(job.output), job.train_url)
+
+    return run_job

@@ -1,0 +1,311 @@
+"""Checkpoints that are whole or absent.
+
+A checkpoint is one MindSpore ``.ckpt`` file: the network's weights under their own names, everything
+else that training changes under ``state.<name>``, and a JSON text ``meta``. Beside it lies
+``<file>.json`` with the SHA-256 of the file. A file is written under a temporary name, flushed to disk,
+its checksum file put in place, and only then renamed to its final name, which is never used twice; the
+pointers ``last`` and ``best`` move after that. A kill at any moment leaves the earlier ones untouched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, nn
+
+from src.errors import UsageError
+from src.files import replacing, write_text
+from src.machine.device import quiet_framework
+from src.models.upstream_weights import assign_weights, form_mismatch, translate
+
+SUFFIX = ".ckpt"
+LAST, BEST = "last", "best"
+_STATE, _META = "state.", "meta"
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        path: the file.
+        weights: trainable parameters and batch-norm moving statistics by name.
+        state: optimizer slots, counters, loss scale, … by name (empty: weights only).
+        meta: network, classes, preprocessing, position, best result, configuration, versions
+            (empty for a file that is not ours).
+    """
+
+    path: Path
+    weights: dict[str, np.ndarray]
+    state: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def write_checkpoint(
+    path: Path, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], meta: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint to ``path``, which must not exist yet.
+
+    Raises:
+        FileExistsError: a checkpoint is never overwritten.
+        OSError, RuntimeError: the disk is full or not writable; nothing is left behind.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists")
+    meta = {**meta, "format": FORMAT}
+    entries = [{"name": name, "data": ms.Tensor(value)} for name, value in weights.items()]
+    entries += [{"name": _STATE + name, "data": ms.Tensor(value)} for name, value in state.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        # The framework replaces an existing file by removing it first; here that is our own temporary one.
+        with quiet_framework():
+            ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)
+        summary = {"sha256": _sha256(temporary), "bytes": temporary.stat().st_size}
+        write_text(_checksum_file(path), json.dumps(summary, indent=1))
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The meta of a checkpoint. Raises UsageError like :func:`read_checkpoint`."""
+    return read_checkpoint(path).meta
+
+
+def verify(path: Path) -> None:
+    """Compares a checkpoint with its checksum file, if there is one.
+
+    Raises:
+        UsageError: the file is missing, or not what was written.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no checkpoint {path}")
+    checksum = _checksum_file(path)
+    if not checksum.is_file():
+        return
+    try:
+        expected = json.loads(checksum.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{checksum} is damaged; remove it only if you trust {path.name}") from error
+    if _sha256(path) != expected:
+        raise UsageError(f"{path} is damaged: its SHA-256 is not the one in {checksum.name}")
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads and checks a checkpoint, ours or any MindSpore ``.ckpt``.
+
+    Raises:
+        UsageError: missing, damaged or truncated, or not a checkpoint.
+    """
+    path = Path(path)
+    verify(path)
+    if path.suffix != SUFFIX:
+        raise UsageError(f"{path} is not a checkpoint: its name must end in {SUFFIX}")
+    try:
+        with quiet_framework():
+            content = ms.load_checkpoint(str(path), crc_check=True)
+    except (ValueError, RuntimeError, TypeError, KeyError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is damaged or not a MindSpore checkpoint") from error
+    meta_text = content.pop(_META, None)
+    try:
+        meta = json.loads(meta_text) if isinstance(meta_text, str) else {}
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: its meta is not JSON") from error
+    arrays = {name: value.asnumpy() for name, value in content.items() if isinstance(value, ms.Tensor)}
+    state = {name.removeprefix(_STATE): array for name, array in arrays.items() if name.startswith(_STATE)}
+    weights = {name: array for name, array in arrays.items() if not name.startswith(_STATE)}
+    if state and not meta:
+        raise UsageError(f"{path} is damaged: it ends before its meta")
+    return Checkpoint(path, weights, state, meta)
+
+
+def facts_of(path: Path, model: str = "", num_classes: int = 0) -> dict[str, Any]:
+    """What a checkpoint says of itself; empty for an upstream file, for which the network must be named.
+
+    Args:
+        model, num_classes: the network and class count asked for ("" and 0: whatever the checkpoint holds).
+
+    Raises:
+        UsageError: damaged; of another network or class count; it does not say which network it is, nor does ``model``.
+    """
+    facts = read_meta(path)
+    if not facts:
+        if not model:
+            raise UsageError(f"{path} does not say which network it is; give --model NAME or --config_path RECIPE")
+        return {}
+    if model not in ("", facts["model"]):
+        raise UsageError(f"{path} is a checkpoint of {facts['model']}, not of {model}")
+    if num_classes not in (0, facts["num_classes"]):
+        raise UsageError(f"{path} has {facts['num_classes']} classes, not {num_classes}")
+    return facts
+
+
+def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> dict[str, Any]:
+    """Loads the weights of a checkpoint into ``network``: all of them, or none.
+
+    Args:
+        path: a checkpoint of ours, or an upstream MindSpore one of network ``model``.
+        network: as built by ``create_model``.
+        model: name in the registry; needed for upstream checkpoints ("": what the checkpoint says).
+
+    Returns:
+        The checkpoint's meta (empty for an upstream file).
+
+    Raises:
+        UsageError: damaged, of another network or class count; each missing, surplus or wrongly shaped
+            tensor is named, and the network is left as it was.
+    """
+    checkpoint = _in_our_names(read_checkpoint(Path(path)), network, model)
+    _assign(checkpoint, checkpoint.weights, network, model)
+    return checkpoint.meta
+
+
+def load_pretrained(path: str | Path, network: nn.Cell, model: str = "") -> list[str]:
+    """Loads the weights of a checkpoint into ``network`` to train from them, all of them or none.
+
+    A classifier for another number of classes is left out, or may be missing: the network's own keeps its first values.
+
+    Args:
+        path, network, model: as for :func:`load_checkpoint`.
+
+    Returns:
+        Names of what was left out.
+
+    Raises:
+        UsageError: as :func:`load_checkpoint`, for anything but the classifier's number of classes.
+    """
+    checkpoint = _in_our_names(read_checkpoint(Path(path)), network, model)
+    own = {name: value for name, value in network.parameters_and_names() if name.startswith("classifier.")}
+    left_out = [name for name, value in own.items() if _is_for_other_classes(checkpoint.weights.get(name), value)]
+    kept = {name: own[name].asnumpy() for name in left_out}
+    _assign(checkpoint, {**checkpoint.weights, **kept}, network, model)
+    return left_out
+
+
+def _is_for_other_classes(array: np.ndarray | None, own: Parameter) -> bool:
+    return array is None or (array.shape[:1] != own.shape[:1] and array.shape[1:] == own.shape[1:])
+
+
+def _in_our_names(checkpoint: Checkpoint, network: nn.Cell, model: str) -> Checkpoint:
+    """``checkpoint`` as one of ``model`` (UsageError if it is not), an upstream file's weights under our names."""
+    recorded = checkpoint.meta.get("model", "")
+    if model and recorded and model != recorded:
+        raise UsageError(f"{checkpoint.path} is a checkpoint of {recorded}, not of {model}")
+    if checkpoint.meta or (translated := translate(model, checkpoint.weights)) is None:
+        return checkpoint
+    if mismatch := form_mismatch(model, network):
+        raise UsageError(f"{checkpoint.path}: {mismatch}")
+    return dataclasses.replace(checkpoint, weights=translated)
+
+
+def _assign(checkpoint: Checkpoint, arrays: Mapping[str, np.ndarray], network: nn.Cell, model: str) -> None:
+    try:
+        assign_weights(network, arrays)
+    except UsageError as error:
+        of = model or checkpoint.meta.get("model") or "the network"
+        raise UsageError(f"{checkpoint.path} does not fit {of}: {error}") from error
+
+
+class CheckpointFolder:
+    """The checkpoints of one run: numbered files, the pointers ``last`` and ``best``, the newest N kept."""
+
+    def __init__(self, path: Path, keep: int = 5):
+        self.path = path
+        self.keep = keep
+
+    def save(
+        self,
+        prefix: str,
+        epoch: int,
+        step: int,
+        weights: Mapping[str, np.ndarray],
+        state: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        *,
+        is_best: bool = False,
+    ) -> Path:
+        """Writes ``<prefix>-<epoch>_<step>.ckpt``, moves the pointers, prunes.
+
+        ``epoch`` counts from 1 and ``step`` is the number of steps done in it, as in MindSpore's own
+        names. No file is ever written over: where one of that name exists (damaged, or saved before
+        the epoch's evaluation) the new one is ``…-2``, which counts as the newer.
+        """
+        path = self.path / f"{prefix}-{epoch}_{step}{SUFFIX}"
+        attempt = 1
+        while path.exists():
+            attempt += 1
+            path = self.path / f"{prefix}-{epoch}_{step}-{attempt}{SUFFIX}"
+        write_checkpoint(path, weights, state, meta)
+        self.point(LAST, path)
+        if is_best:
+            self.point(BEST, path)
+        self._prune()
+        return path
+
+    def point(self, pointer: str, path: Path) -> None:
+        """Makes ``last`` or ``best`` name a checkpoint of this folder."""
+        write_text(self.path / pointer, path.name + "\n")
+
+    def pointed(self, pointer: str) -> Path | None:
+        """The file that ``last`` or ``best`` names, if it is there."""
+        try:
+            name = (self.path / pointer).read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+        path = self.path / Path(name).name  # a pointer never leads out of its folder
+        return path if path.is_file() else None
+
+    def newest_valid(self) -> tuple[Path | None, list[str]]:
+        """The newest undamaged checkpoint, and a line on each damaged one that was passed over."""
+        complaints = []
+        for path in reversed(list_checkpoints(self.path)):
+            try:
+                read_checkpoint(path)
+            except UsageError as error:
+                complaints.append(str(error))
+            else:
+                return path, complaints
+        return None, complaints
+
+    def _prune(self) -> None:
+        """Removes all but the newest ``keep`` files and the best one, and what a kill left half written."""
+        protected = {self.pointed(LAST), self.pointed(BEST)}
+        for path in list_checkpoints(self.path)[: -self.keep]:
+            if path not in protected:
+                path.unlink()
+                _checksum_file(path).unlink(missing_ok=True)
+        for leftover in self.path.glob(".writing-*"):
+            leftover.unlink(missing_ok=True)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The ``.ckpt`` files of a folder, in the order they were trained (numbers compared as numbers)."""
+    files = (path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+    return sorted(files, key=lambda path: [int(part) if part.isdecimal() else part for part in _parts(path.stem)])
+
+
+def _parts(stem: str) -> list[str]:
+    # "net-10_5" -> ["net-", "10", "_", "5", ""]: text and numbers alternate, so lists compare.
+    return re.split(r"(\d+)", stem)

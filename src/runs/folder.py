@@ -1,0 +1,151 @@
+"""The folder of one run: what was asked, what happened, and what came out of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.errors import UsageError
+from src.files import write_text
+from src.runs.checkpoint import BEST, LAST, SUFFIX, CheckpointFolder, list_checkpoints
+from src.settings.config import Config
+
+METRICS = ("epoch", "step", "lr", "train_loss", "val_loss", "top1", "top5", "images_per_second", "seconds")
+
+
+class RunFolder:
+    """Paths and small files of a run. Nothing of an earlier run is ever removed.
+
+    Layout: config.yaml, classes.json, log.txt, log.jsonl, metrics.csv, curves.png, checkpoints/, result.json.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def write_config(self, config: Config) -> None:
+        """The resolved configuration; given as ``--config_path`` it starts the same run again."""
+        write_text(self.path / "config.yaml", config.to_yaml())
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """One JSON file, e.g. classes.json ({class: index}) or result.json."""
+        write_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """metrics.csv anew: one row an epoch, an empty field for what was not measured."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer.writeheader()
+        for row in history:
+            writer.writerow({key: row[key] for key in METRICS})
+        write_text(self.path / "metrics.csv", text.getvalue())
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is the folder of a run."""
+    return (path / "config.yaml").is_file()
+
+
+def open_run(config: Config, is_main: bool = True) -> RunFolder:
+    """The run's folder, made if need be: ``run_dir``, the resumed run's own, or ``runs/<recipe>-<time>``.
+
+    Ranks beside the main one never write into it and get the path as far as the configuration tells it.
+
+    Raises:
+        UsageError: ``run_dir`` already holds a run that is not being resumed, or cannot be written.
+    """
+    resumed = Path(config.resume)
+    if config.resume not in ("", "auto") and not resumed.exists():
+        raise UsageError(f"--resume {config.resume}: there is no such run folder or checkpoint")
+    if not is_main:
+        return RunFolder(Path(config.run_dir or (resumed if is_run(resumed) else "runs")))
+    try:
+        if config.run_dir:
+            path = Path(config.run_dir)
+            continues = config.resume == "auto" or (config.resume and resumed.resolve() == path.resolve())
+            if is_run(path) and not continues:
+                raise UsageError(f"{path} holds a run already; go on with --resume auto, or give another --run_dir")
+            path.mkdir(parents=True, exist_ok=True)
+        elif config.resume == "auto":
+            raise UsageError("--resume auto looks in --run_dir for the newest checkpoint; give --run_dir too")
+        elif config.resume and is_run(resumed):
+            path = resumed
+        else:
+            path = _new_folder(Path("runs"), config.recipe or config.model)
+        run = RunFolder(path)
+        run.checkpoints.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the run folder {config.run_dir or 'runs'}: {error.strerror}") from error
+    return run
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    attempt = 0
+    while True:
+        path = parent / (f"{name}-{stamp}" + (f"-{attempt}" if attempt else ""))
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            attempt += 1
+        else:
+            return path
+
+
+def checkpoint_of(resume: str, run: RunFolder) -> tuple[Path | None, list[str]]:
+    """The checkpoint that ``resume`` means, and a line on each damaged one that was passed over.
+
+    Raises:
+        UsageError: there is none, unless ``resume`` is ``auto`` and the run never wrote one.
+    """
+    if not resume:
+        return None, []
+    path = run.path if resume == "auto" else Path(resume)
+    if path.is_file():
+        return path, []
+    if not path.is_dir():
+        raise UsageError(f"--resume {resume}: there is no such run folder or checkpoint")
+    folder = path / "checkpoints" if is_run(path) or resume == "auto" else path
+    newest, complaints = CheckpointFolder(folder).newest_valid()
+    if newest is None and (resume != "auto" or complaints):
+        reasons = "; ".join(complaints) or "it holds none"
+        raise UsageError(f"--resume {resume}: no usable checkpoint in {folder}: {reasons}")
+    return newest, complaints
+
+
+def checkpoints_of(text: str, flag: str = "--checkpoint_path", pointers: Sequence[str] = (BEST, LAST)) -> list[Path]:
+    """The checkpoints that ``flag`` means: the file itself, all of a folder in order, or the one of a run.
+
+    Args:
+        pointers: which of a run's checkpoints, the first of these that there is.
+
+    Raises:
+        UsageError: nothing is given, or no checkpoint is there.
+    """
+    if not text:
+        raise UsageError(f"{flag} is missing: a checkpoint, a folder of checkpoints, or a run folder")
+    path = Path(text)
+    if not path.exists() and (whole := path.with_name(path.name + SUFFIX)).is_file():  # upstream's READMEs shorten it
+        path = whole
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UsageError(f"{flag} {text}: there is no such file or folder")
+    if is_run(path):
+        folder = CheckpointFolder(path / "checkpoints")
+        for pointer in pointers:
+            if chosen := folder.pointed(pointer):
+                return [chosen]
+        raise UsageError(f"{path} holds no checkpoint yet")
+    if found := list_checkpoints(path):
+        return found
+    raise UsageError(f"{path} is neither a run folder nor a folder with .ckpt files")

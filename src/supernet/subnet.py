@@ -1,0 +1,80 @@
+"""A path of a trained supernet as a network of its own: with the weights it has there, to evaluate or to fine-tune."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from src.errors import UsageError
+from src.models import create_model
+from src.models.layers import weights
+from src.models.spos import choices
+from src.models.upstream_weights import assign_weights
+from src.runs.checkpoint import write_checkpoint
+from src.settings.config import Config
+from src.space.choices import BLOCKS
+from src.space.spaces import Architecture, Space, to_genes
+from src.supernet.network import subnet_weights
+from src.supernet.path_training import space_of
+from src.supernet.recalibration import Forward, PathAccuracy
+
+
+class Subnet(NamedTuple):
+    """A path that was cut out.
+
+    Attributes:
+        weights: by the names of the registered network, with the path's own batch-norm statistics.
+        hits: of the held-out images, in the supernet and alone.
+        difference: largest one between the logits in the supernet and alone.
+        calibration_images: images that the statistics come from.
+    """
+
+    weights: dict[str, np.ndarray]
+    hits: tuple[int, int]
+    difference: float
+    calibration_images: int
+
+
+def path_of(recipe: Config, space: Space) -> Architecture:
+    """The path that ``recipe`` trains, which must be one of ``space``.
+
+    Raises:
+        UsageError: a network or layout that the supernet does not hold.
+    """
+    if space_of(recipe, space.num_classes, space.input_size) != space:
+        raise UsageError(f"the path of {recipe.recipe} is of another space than the supernet")
+    options = create_model(recipe.model, space.num_classes, **recipe.model_options).options
+    blocks = choices("block_choices", options["block_choices"], space.length, len(BLOCKS))
+    channels = choices("channel_choices", options["channel_choices"], space.length, len(space.channel_scales))
+    return Architecture(blocks, channels)
+
+
+def cut_out(scores: PathAccuracy, path: Architecture, recipe: Config) -> Subnet:
+    """The weights of ``path``, and how the network that holds them alone compares with the path in the supernet."""
+    supernet = scores.recalibration.network
+    alone = create_model(recipe.model, supernet.space.num_classes, **recipe.model_options)
+    hits, difference = np.zeros(2, int), 0.0
+    with scores.recalibration.of_path(to_genes([path])[0]) as images:
+        arrays = {name: value.asnumpy() for name, value in weights(supernet).items()}
+        cut = subnet_weights(arrays, supernet.space, path)
+        assign_weights(alone, cut)
+        cells = [Forward(network).set_train(False) for network in (supernet, alone)]
+        for batch, labels, count in scores.held_out:
+            logits = np.stack([cell(batch).asnumpy()[:count] for cell in cells])
+            hits += (logits.argmax(2) == labels.asnumpy()[:count]).sum(axis=1)
+            difference = max(difference, float(np.abs(logits[0] - logits[1]).max()))
+    return Subnet(cut, (int(hits[0]), int(hits[1])), difference, images)
+
+
+def write_subnet(path: Path, subnet: Subnet, recipe: Config, facts: Mapping[str, Any]) -> None:
+    """Writes a checkpoint that eval.py, export.py and ``train.py --pretrained`` take.
+
+    Args:
+        facts: of the supernet's checkpoint; classes and preprocessing are taken over.
+    """
+    kept = {key: facts[key] for key in ("num_classes", "classes", "preprocessing", "device", "versions")}
+    own = {"model": recipe.model, "model_options": recipe.model_options, "config": dict(recipe)}
+    write_checkpoint(path, subnet.weights, {}, {**kept, **own})

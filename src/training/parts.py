@@ -1,0 +1,240 @@
+"""From a configuration to the parts of a run: network, data, loss, learning rates, optimizer, step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from mindspore import nn
+
+from src.cpu import use_operators
+from src.data.check import check_folder, default_cache, usable_images
+from src.data.dataset import EvalData, TrainData
+from src.data.folders import Images, build_class_index, check_same_classes, find_split, find_val, list_images
+from src.data.preprocessing import Preprocessing
+from src.data.transforms import TrainTransforms
+from src.errors import UsageError
+from src.machine.ranks import World
+from src.models import create_model, get_entry, options_of
+from src.models.layers import seed_dropout
+from src.runs.checkpoint import load_pretrained, verify
+from src.runs.log import Log
+from src.settings.config import Config
+from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from src.training.evaluation import Evaluator
+from src.training.loss import LabelSmoothedCrossEntropy
+from src.training.lr_schedule import learning_rates, scaled_lr
+from src.training.one_pass import after_gradients
+from src.training.optimizer import create_optimizer
+from src.training.step import TrainStep, apply_precision
+from src.training.sync_batch_norm import synchronise_batch_norm
+
+
+def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Preprocessing:
+    """``own`` (the network's, if not given) evaluation preprocessing with what the configuration changes in it.
+
+    Raises:
+        UsageError: an image size outside 32 to 299, or a resize below it.
+    """
+    own = own or get_entry(config.model).preprocessing
+    size = config.image_size or own.image_size
+    if not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
+        raise UsageError(f"image_size is {size}; it must be from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}")
+    if config.eval_resize and config.eval_resize < size:
+        raise UsageError(f"eval_resize {config.eval_resize} is smaller than image_size {size}")
+    changes: dict = {"resize": config.eval_resize} if config.eval_resize else {}
+    for key in ("interpolation", "resize_kernel"):
+        if config[key]:
+            changes[key] = config[key]
+    for key in ("mean", "std"):
+        if config[key]:
+            changes[key] = tuple(config[key])
+    return dataclasses.replace(own.at_size(size), **changes)
+
+
+def check_inputs(config: Config) -> None:
+    """Looks for what the configuration names, before a run gets a folder.
+
+    Raises:
+        UsageError: an option the network does not have, an image size that does not fit, no such folder or checkpoint.
+    """
+    options_of(config.model, config.model_options)
+    preprocessing_of(config)
+    _train_folder(config)
+    eval_folder(config)
+    if config.pretrained:
+        verify(Path(config.pretrained))
+
+
+def _train_folder(config: Config) -> Path:
+    if not config.data_path:
+        raise UsageError("--data_path is missing: the folder that holds train/ and val/")
+    return find_split(config.data_path, "train")
+
+
+def train_images(config: Config, log: Log) -> tuple[dict[str, int], Images]:
+    """The class index of the training folder and its images, checked if the configuration says so."""
+    folder = _train_folder(config)
+    classes = build_class_index(folder)
+    return classes, _checked(folder, classes, config, log)
+
+
+def eval_folder(config: Config) -> Path | None:
+    """The validation folder: the one given, or ``val/`` that belongs to ``data_path``, or None."""
+    if config.val_data_path:
+        return find_split(config.val_data_path, "val")
+    return find_val(config.data_path) if config.data_path else None
+
+
+def eval_images(folder: Path, classes: dict[str, int], config: Config, log: Log) -> Images:
+    """The images of a validation folder under the class index of the training folder, checked like those."""
+    check_same_classes(folder, classes)
+    return _checked(folder, classes, config, log)
+
+
+def _checked(folder: Path, classes: dict[str, int], config: Config, log: Log) -> Images:
+    if not config.check_data:
+        return list_images(folder, classes)
+    report = check_folder(folder, classes, config.max_image_pixels, config.workers, default_cache())
+    images = usable_images(report, config.skip_bad_images)
+    for line in report.lines(report.bad):
+        log.line(f"note: left out {line}")
+    for line in report.lines(report.notes):
+        log.record("image_note", split=str(folder), note=line)
+    return images
+
+
+def classes_in_head(config: Config, classes: Mapping[str, int]) -> int:
+    """The network's number of classes: ``num_classes``, or that of the data.
+
+    Raises:
+        UsageError: fewer than the data has.
+    """
+    if config.num_classes and config.num_classes < len(classes):
+        raise UsageError(f"--num_classes {config.num_classes}, but the training folder has {len(classes)} classes")
+    return config.num_classes or len(classes)
+
+
+def network_of(config: Config, num_classes: int, world: World) -> nn.Cell:
+    """The network with fresh weights; each rank draws dropout masks of its own."""
+    network = create_model(config.model, num_classes, **config.model_options)
+    seed_dropout(network, config.seed, world.rank)
+    if config.sync_batch_norm and world.size > 1:
+        synchronise_batch_norm(network, world.size)
+    return network
+
+
+def parts_of(
+    config: Config, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World, log: Log
+) -> tuple[nn.Cell, TrainStep, Evaluator]:
+    """The network with its first weights, and the training step and the evaluation around it."""
+    network = network_of(config, loss.num_classes, world)
+    if config.pretrained:
+        left_out = load_pretrained(config.pretrained, network, config.model)
+        log.line(f"starting from the weights of {config.pretrained}{_but(left_out, loss.num_classes)}")
+    computes = computing(network, config, log)
+    return network, step_of(config, computes, loss, rates, world), Evaluator(computes, loss)
+
+
+def _but(left_out: list[str], num_classes: int) -> str:
+    if not left_out:
+        return ""
+    return f" without its {' and '.join(left_out)}, which start afresh for {num_classes} classes"
+
+
+def computing(network: nn.Cell, config: Config, log: Log) -> nn.Cell:
+    """``network`` as it computes: in its precision, and on the CPU with the operators chosen.
+
+    Raises:
+        UsageError: fused operators, which compute in float32, in another precision.
+    """
+    operators = config.cpu_operators
+    if config.amp_level != "O0":
+        if operators == "fused":
+            raise UsageError(f"--cpu_operators fused is float32; --amp_level {config.amp_level} needs standard")
+        operators = "standard"
+    log.line(f"CPU operators: {use_operators(network, operators, log.line)}")
+    return apply_precision(network, config.amp_level)
+
+
+def loss_of(config: Config, num_classes: int) -> LabelSmoothedCrossEntropy:
+    """The label-smoothed cross entropy of training and evaluation."""
+    return LabelSmoothedCrossEntropy(num_classes, config.label_smoothing, config.label_smoothing_form)
+
+
+def train_data_of(config: Config, files: Images, preprocessing: Preprocessing, world: World) -> TrainData:
+    """This rank's training batches."""
+    transforms = TrainTransforms(
+        image_size=preprocessing.image_size,
+        crop_scale=tuple(config.crop_scale),
+        crop_ratio=tuple(config.crop_ratio),
+        horizontal_flip=config.horizontal_flip,
+        color_jitter=tuple(config.color_jitter),
+        cutout=config.cutout,
+        cutout_length=config.cutout_length,
+        cutout_position=config.cutout_position,
+        interpolation=preprocessing.interpolation,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    )
+    return TrainData(
+        files, transforms, config.batch_size, config.seed, config.workers, config.drop_remainder, world.rank, world.size
+    )
+
+
+def eval_data_of(config: Config, files: Images, preprocessing: Preprocessing, world: World) -> EvalData:
+    """This rank's share of the evaluation images."""
+    batch = min(config.eval_batch_size or config.batch_size, max(len(files), 1))
+    return EvalData(files, preprocessing, batch, config.workers, world.rank, world.size)
+
+
+def learning_rates_of(config: Config, steps_per_epoch: int, world: World, log: Log) -> np.ndarray:
+    """The learning rate of every update, float32 [epochs * updates an epoch]."""
+    total_batch = config.batch_size * config.accumulate * world.size
+    peak = scaled_lr(config.lr, config.lr_scaling, total_batch, config.lr_scaling_base)
+    if peak != config.lr:
+        log.line(f"learning rate {config.lr:g} times {total_batch}/{config.lr_scaling_base} = {peak:g} (lr_scaling)")
+    return learning_rates(
+        config.lr_schedule,
+        lr=peak,
+        steps_per_epoch=math.ceil(steps_per_epoch / config.accumulate),
+        epochs=config.epochs,
+        warmup_epochs=config.warmup_epochs,
+        lr_init=config.lr_init,
+        lr_end=config.lr_end,
+        lr_epochs=config.lr_epochs,
+        lr_gamma=config.lr_gamma,
+        lr_tail_epochs=config.lr_tail_epochs,
+    )
+
+
+def step_of(
+    config: Config, network: nn.Cell, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World
+) -> TrainStep:
+    """The training step around ``network``, which is in its precision already."""
+    optimizer = create_optimizer(
+        network.trainable_params(),
+        name=config.optimizer,
+        lr=rates,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        weight_decay_on=config.weight_decay_on,
+        rms_decay=config.rms_decay,
+        rms_epsilon=config.rms_epsilon,
+    )
+    return TrainStep(
+        network,
+        loss,
+        optimizer,
+        loss_scale_mode=config.loss_scale_mode,
+        loss_scale=config.loss_scale,
+        scale_factor=config.scale_factor,
+        scale_window=config.scale_window,
+        grad_clip=config.grad_clip,
+        accumulate=config.accumulate,
+        all_finite=after_gradients(network, optimizer),
+        world_size=world.size,
+    )

@@ -1,0 +1,407 @@
+"""Training: the loop over epochs and steps, and everything a run must keep to go on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from src.data.dataset import EvalData, TrainData
+from src.errors import Interrupted, RunFailed, UsageError
+from src.machine.ranks import World, all_equal, broadcast_parameters
+from src.machine.stop import StopRequest
+from src.models.layers import weights
+from src.models.upstream_weights import assign_weights
+from src.runs.checkpoint import BEST, LAST, Checkpoint, CheckpointFolder
+from src.runs.curves import draw_curves
+from src.runs.folder import RunFolder
+from src.runs.log import Log
+from src.runs.tensorboard import Summaries
+from src.settings.config import Config
+from src.training.evaluation import Evaluation, Evaluator
+from src.training.step import TrainStep, state
+
+# A dynamic loss scale halves on overflow; from 2^24 it is at 1 after 24 such steps in a row.
+MOST_OVERFLOWS_IN_A_ROW = 25
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run is: what a checkpoint's meta holds besides the run's unchanging facts.
+
+    Attributes:
+        epoch: epochs completed.
+        step: steps done in the epoch after those; all of them when the run was stopped in its evaluation.
+        loss_sum, loss_count: over the steps of that epoch.
+        history: a row of metrics.csv per completed epoch.
+        best_top1, best_epoch: best evaluation so far (-1 and 0: none yet).
+        stale: evaluations since the best one.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_top1: float = -1.0
+    best_epoch: int = 0
+    stale: int = 0
+
+
+class Trainer:
+    """Trains one network as a configuration says.
+
+    Args:
+        config: resolved configuration.
+        network: the network whose weights are trained and saved.
+        step: the training step around it.
+        evaluator, eval_data: None to train without evaluation.
+        learning_rates: the rate of each update, float32 [updates].
+        train_data: images of this rank.
+        facts: what never changes in a run (network, classes, preprocessing, versions, configuration);
+            part of every checkpoint's meta.
+        run, log, world: run folder, log and place among the ranks; only rank 0 writes.
+        is_sinking: the framework hands batches over on the device (Ascend, GPU).
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        network: nn.Cell,
+        step: TrainStep,
+        evaluator: Evaluator | None,
+        learning_rates: np.ndarray,
+        train_data: TrainData,
+        eval_data: EvalData | None,
+        facts: Mapping[str, Any],
+        run: RunFolder,
+        log: Log,
+        world: World,
+        is_sinking: bool = False,
+    ):
+        self._config = config
+        self._network = network
+        self._step = step
+        self._evaluator = evaluator
+        self._learning_rates = learning_rates
+        self._train_data = train_data
+        self._eval_data = eval_data
+        self._facts = dict(facts)
+        self._run = run
+        self._log = log
+        self._world = world
+        self._is_sinking = is_sinking
+        self._checkpoints = CheckpointFolder(run.checkpoints, config.keep_checkpoint_max)
+        self._summaries = Summaries(run.path if config.tensorboard and world.rank == 0 else None)
+        counters = network.parameters_dict().keys() - weights(network).keys()
+        self._state = {**state(step), **{name: network.parameters_dict()[name] for name in counters}}
+        self._at = Position()
+        self._saved_at: tuple[int, int] | None = None
+        self._newest_loss = math.nan
+        self._last_update = (-1, 0)  # number of the newest update seen, overflows before it
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Takes up weights, optimizer and position of ``checkpoint``.
+
+        Raises:
+            UsageError: it belongs to another network or other classes, or lacks part of the state.
+        """
+        if not checkpoint.state:
+            raise UsageError(f"{checkpoint.path} holds weights only; start a new run from them with --pretrained")
+        for fact in ("model", "model_options", "num_classes", "classes"):
+            if checkpoint.meta.get(fact) != self._facts[fact]:
+                raise UsageError(f"{checkpoint.path} was trained with another {fact}: {checkpoint.meta.get(fact)}")
+        missing = self._state.keys() - checkpoint.state.keys()
+        surplus = checkpoint.state.keys() - self._state.keys()
+        wrong = {
+            name
+            for name in self._state.keys() & checkpoint.state.keys()
+            if self._state[name].shape != checkpoint.state[name].shape
+        }
+        if missing or surplus or wrong:
+            raise UsageError(
+                f"{checkpoint.path} holds the state of another optimizer or precision "
+                f"(missing {sorted(missing)[:3]}, surplus {sorted(surplus)[:3]}, other shape {sorted(wrong)[:3]}); "
+                "start from its weights alone with --pretrained"
+            )
+        assign_weights(self._network, checkpoint.weights)
+        for name, value in checkpoint.state.items():
+            self._state[name].set_data(Tensor(value))
+        self._at = Position(**checkpoint.meta["position"])
+        self._saved_at = (self._at.epoch, self._at.step)
+        is_best = (self._at.best_epoch, 0) == self._saved_at
+        if is_best and self._world.rank == 0 and checkpoint.path.parent.samefile(self._run.checkpoints):
+            self._checkpoints.point(BEST, checkpoint.path)  # a kill may have come between the file and its pointer
+        trained = checkpoint.meta["config"]
+        for key in ("batch_size", "seed", "workers", "accumulate"):
+            if trained.get(key) != self._config[key]:
+                self._log.line(
+                    f"note: {key} was {trained.get(key)} and is {self._config[key]}: "
+                    "the run goes on, but not bit for bit as it would have"
+                )
+
+    @property
+    def updates(self) -> int:
+        """Optimizer updates done."""
+        return int(self._state["global_step"].asnumpy().reshape(-1)[0])
+
+    @property
+    def overflows(self) -> int:
+        """Updates skipped because a gradient was not finite."""
+        return int(self._state["overflow_count"].asnumpy().reshape(-1)[0])
+
+    def _save(self, *, is_best: bool = False) -> None:
+        if self._world.rank == 0:
+            at = self._at
+            learned = {name: value.asnumpy() for name, value in weights(self._network).items()}
+            for name, array in learned.items():
+                if not np.isfinite(array).all():
+                    self._fail(f"{name} holds values that are not finite")
+            # A completed epoch is named after its last step, as MindSpore's own checkpoints are.
+            epoch, step = (at.epoch + 1, at.step) if at.step else (at.epoch, self._train_data.steps_per_epoch)
+            try:
+                self._checkpoints.save(
+                    self._config.model,
+                    epoch,
+                    step,
+                    learned,
+                    {name: value.asnumpy() for name, value in self._state.items()},
+                    {**self._facts, "position": dataclasses.asdict(at)},
+                    is_best=is_best,
+                )
+            except (OSError, RuntimeError) as error:
+                whole = self._checkpoints.pointed(LAST)
+                rest = f"The last one, {whole}, is whole; go on with --resume {self._run.path}" if whole else ""
+                raise RunFailed(f"cannot write a checkpoint into {self._run.checkpoints}: {error}. {rest}") from error
+        self._saved_at = (self._at.epoch, self._at.step)
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def fit(self) -> dict[str, Any]:
+        """Trains to the last epoch (or max_steps, or the early stop) and returns the result as plain values.
+
+        Raises:
+            RunFailed: the loss is not a number; the last checkpoint stays as it is.
+            Interrupted: SIGINT or SIGTERM, after a checkpoint has been written.
+        """
+        try:
+            with StopRequest(is_heeded=self._world.is_main) as stop:
+                while not self._reason_to_end():
+                    self._train_epoch(stop)
+                self._save_if_new()
+            if self._world.size > 1:
+                self._compare_ranks()
+        except Interrupted as signal:
+            self._save_if_new()
+            self._log.line(
+                f"stopped by a signal ({signal}) in epoch {self._at.epoch + 1} after step {self._at.step}; "
+                f"go on with: python train.py --resume {self._run.path}"
+            )
+            raise
+        finally:
+            self._summaries.close()
+            with contextlib.suppress(OSError):  # a full disk has been reported by the checkpoint that met it
+                self._write_history()
+        return self._result(self._reason_to_end())
+
+    def _reason_to_end(self) -> str:
+        if self._at.epoch >= self._config.epochs:
+            return "finished"
+        if self._is_past_last_step():
+            return f"stopped after {self.updates} updates (max_steps)"
+        if 0 < self._config.early_stop <= self._at.stale:
+            return f"stopped early: no better top-1 in {self._at.stale} evaluations"
+        return ""
+
+    def _compare_ranks(self) -> None:
+        """Says whether all ranks ended with the same weights, to the bit; batch-norm statistics are each rank's own."""
+        digest = hashlib.sha256()
+        for parameter in self._network.trainable_params():
+            digest.update(parameter.asnumpy().tobytes())
+        if all_equal(digest.digest()):
+            self._log.line(f"all {self._world.size} ranks hold the same weights")
+        else:
+            self._log.line(f"warning: the {self._world.size} ranks ended with different weights; rank 0's are saved")
+
+    def _is_past_last_step(self) -> bool:
+        return 0 < self._config.max_steps <= self.updates
+
+    def _save_if_new(self) -> None:
+        if self._saved_at != (self._at.epoch, self._at.step):
+            self._save()
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        config, at, data = self._config, self._at, self._train_data
+        steps = data.steps_per_epoch
+        log_steps = config.log_steps or max(steps // 10, 1)
+        pending: list[Tensor] = []
+        start = time.perf_counter()
+        timed_from, timed_steps = start, 0
+        self._step.set_train(True)
+        with self._log.progress(steps, at.step, f"epoch {at.epoch + 1}/{config.epochs}") as bar:
+            for loss, _, _ in self._steps():
+                at.step += 1
+                pending.append(loss)
+                if timed_steps == 0:  # the first step of a process compiles
+                    self._absorb(pending)
+                    timed_from = time.perf_counter()
+                timed_steps += 1
+                bar.update()
+                is_last = at.step == steps
+                if at.step % log_steps == 0 or is_last:
+                    self._absorb(pending)
+                    bar.set_postfix(loss=f"{self._newest_loss:.3f}")
+                    self._log.line(f"epoch: {at.epoch + 1} step: {at.step}, loss is {self._newest_loss:.6g}")
+                    self._summaries.add(self.updates, train_loss_step=self._newest_loss)
+                is_over = self._is_past_last_step()
+                is_saving = config.save_checkpoint_steps and at.step % config.save_checkpoint_steps == 0
+                if stop.is_set or is_over or is_saving:
+                    self._absorb(pending)
+                    stop.raise_if_set()
+                    if is_over and not is_last:
+                        return
+                    if is_saving and not is_last:
+                        self._save()
+        seconds = time.perf_counter() - start
+        timed = timed_steps - 1
+        images_per_step = config.batch_size * self._world.size
+        speed = (
+            timed * images_per_step / max(time.perf_counter() - timed_from, 1e-9)
+            if timed > 0
+            else timed_steps * images_per_step / seconds
+        )
+        self._finish_epoch(seconds, timed_steps, speed, stop)
+
+    def _steps(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Does the steps that are left of the epoch, giving each one's result."""
+        at, data = self._at, self._train_data
+        if not self._is_sinking:
+            for images, labels in data.epoch(at.epoch, at.step):
+                yield self._step(images, labels)
+            return
+        left = data.steps_per_epoch - at.step
+        sunk = ms.data_sink(self._step, data.pipeline(at.epoch, at.step), sink_size=1)
+        for _ in range(left):
+            yield sunk()
+
+    def _absorb(self, pending: list[Tensor]) -> None:
+        """Reads the losses of finished steps from the device into the epoch's mean."""
+        for loss in pending:
+            value = self._newest_loss = float(loss.asnumpy())
+            if self._config.loss_scale_mode != "dynamic" and not math.isfinite(value):
+                self._fail(f"the loss is {value}")
+            if math.isfinite(value):
+                self._at.loss_sum += value
+                self._at.loss_count += 1
+        pending.clear()
+        # An update between two overflows starts the count anew; batches that only accumulate are neither.
+        updates, overflows = self.updates, self.overflows
+        if updates != self._last_update[0]:
+            self._last_update = updates, overflows
+        in_a_row = overflows - self._last_update[1]
+        if in_a_row >= MOST_OVERFLOWS_IN_A_ROW:
+            self._fail(f"the gradients were not finite {in_a_row} times in a row")
+
+    def _fail(self, what: str) -> NoReturn:
+        last = self._checkpoints.pointed(LAST)
+        self._log.record("diverged", epoch=self._at.epoch + 1, step=self._at.step, what=what)
+        raise RunFailed(
+            f"{what} at epoch {self._at.epoch + 1}, step {self._at.step}; training stopped. "
+            f"Last good checkpoint: {last or 'none yet'}. Try a smaller --lr, --grad_clip 1, or --amp_level O0"
+        )
+
+    def _finish_epoch(self, seconds: float, steps_timed: int, images_per_second: float, stop: StopRequest) -> None:
+        """Evaluates, books the epoch's row, saves, and says what happened."""
+        config, at = self._config, self._at
+        number = at.epoch + 1
+        is_last = number == config.epochs
+        is_due = config.eval_epochs and number % config.eval_epochs == 0
+        evaluation = self._evaluate(stop) if self._eval_data and (is_due or is_last) else None
+        rate = float(self._learning_rates[min(max(self.updates - 1, 0), len(self._learning_rates) - 1)])
+        row = {
+            "epoch": number,
+            "step": self.updates,
+            "lr": rate,
+            "train_loss": at.loss_sum / at.loss_count if at.loss_count else None,
+            "val_loss": evaluation.loss if evaluation else None,
+            "top1": evaluation.top1 if evaluation else None,
+            "top5": evaluation.top5 if evaluation else None,
+            "images_per_second": round(images_per_second, 1),
+            "seconds": round(seconds, 3),
+        }
+        is_best = evaluation is not None and evaluation.top1 > at.best_top1
+        if evaluation is not None:
+            at.stale = 0 if is_best else at.stale + 1
+        if is_best:
+            at.best_top1, at.best_epoch = evaluation.top1, number
+        at.history.append(row)
+        at.epoch, at.step, at.loss_sum, at.loss_count = number, 0, 0.0, 0
+        if is_best or is_last or number % config.save_checkpoint_epochs == 0:
+            self._save(is_best=is_best)
+        self._report(row, steps_timed, is_best)
+
+    def _evaluate(self, stop: StopRequest) -> Evaluation:
+        assert self._evaluator is not None and self._eval_data is not None
+        # Each rank has batch-norm statistics of its own images; all judge by those of rank 0, which a checkpoint holds.
+        broadcast_parameters(value for value in weights(self._network).values() if not value.requires_grad)
+        return self._evaluator.run(self._eval_data, before_batch=stop.raise_if_set)
+
+    def _report(self, row: Mapping[str, Any], steps: int, is_best: bool) -> None:
+        milliseconds = row["seconds"] * 1000
+        overflows = self.overflows
+        self._log.line(f"epoch time: {milliseconds:.3f} ms, per step time: {milliseconds / max(steps, 1):.3f} ms")
+        text = (
+            f"epoch {row['epoch']}/{self._config.epochs}: loss {_shown(row['train_loss'])}, lr {row['lr']:.4g}, "
+            f"{row['images_per_second']:.0f} images/s"
+        )
+        if row["top1"] is not None:
+            text += f" | validation: loss {row['val_loss']:.4f}, top-1 {row['top1']:.2%}, top-5 {row['top5']:.2%}"
+            text += " (best)" if is_best else ""
+        if overflows:
+            text += f" | {overflows} updates skipped for overflow"
+        self._log.line(text)
+        self._log.record("epoch", **row, overflows=overflows)
+        scalars = {key: value for key, value in row.items() if key not in ("epoch", "step") and value is not None}
+        self._summaries.add(self.updates, **scalars)
+        if self._world.rank == 0:
+            self._run.write_metrics(self._at.history)
+
+    def _write_history(self) -> None:
+        if self._world.rank == 0 and self._at.history:
+            self._run.write_metrics(self._at.history)
+            draw_curves(self._at.history, self._run.path / "curves.png", f"{self._config.model}: {self._run.path.name}")
+
+    def _result(self, why: str) -> dict[str, Any]:
+        at = self._at
+        last = at.history[-1] if at.history else {}
+        best = self._checkpoints.pointed(BEST)
+        newest = self._checkpoints.pointed(LAST)
+        return {
+            "status": why,
+            "epochs": at.epoch,
+            "updates": self.updates,
+            "train_loss": last.get("train_loss"),
+            "val_loss": last.get("val_loss"),
+            "top1": last.get("top1"),
+            "top5": last.get("top5"),
+            "best_top1": at.best_top1 if at.best_epoch else None,
+            "best_epoch": at.best_epoch or None,
+            "best_checkpoint": best.name if best else None,
+            "last_checkpoint": newest.name if newest else None,
+            **{key: self._facts[key] for key in ("model", "num_classes", "preprocessing", "device", "versions")},
+        }
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

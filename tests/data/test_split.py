@@ -1,0 +1,69 @@
+"""Splitting class folders into training and validation images."""
+
+from pathlib import Path
+
+import pytest
+
+from src.data.check import check_folder
+from src.data.folders import build_class_index, list_images
+from src.data.split import divide, main
+from src.errors import UsageError
+from tests.images import class_folders
+
+
+def files(counts: dict[str, int]) -> list[tuple[Path, int]]:
+    return [
+        (Path(name) / f"{number}.jpg", label)
+        for label, (name, count) in enumerate(counts.items())
+        for number in range(count)
+    ]
+
+
+def test_every_class_gives_its_share_and_every_image_is_on_one_side():
+    images = files({"daisy": 10, "roses": 25, "tulips": 2})
+    rest, drawn = divide(images, 0.3, 1)
+    assert [sum(label == wanted for _, label in drawn) for wanted in range(3)] == [3, 8, 1]
+    assert sorted(rest + drawn) == sorted(images)
+    assert rest == sorted(rest, key=images.index) and drawn == sorted(drawn, key=images.index)
+
+
+def test_the_draw_is_that_of_the_seed():
+    images = files({"daisy": 40, "roses": 40})
+    assert divide(images, 0.5, 7) == divide(images, 0.5, 7)
+    assert divide(images, 0.5, 7) != divide(images, 0.5, 8)
+    drawn = [int(path.stem) for path, label in divide(images, 0.5, 7)[1] if label == 0]
+    assert drawn != list(range(20)) and drawn != list(range(20, 40))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.04, 0.99, 1.0, -1.0])
+def test_a_side_without_images_is_refused(share):
+    with pytest.raises(UsageError, match="10 images of class daisy leaves one side empty"):
+        divide(files({"daisy": 10}), share, 1)
+
+
+def test_links_that_training_can_use(tmp_path, capsys):
+    source = class_folders(tmp_path / "my flowers;", per_class=5)
+    before = sorted(source.rglob("*"))
+    main([str(source), str(tmp_path / "new" / "split"), "--val_share", "0.4"])
+    assert capsys.readouterr().out.endswith("split: 9 images in train/, 6 in val/\n")
+    assert sorted(source.rglob("*")) == before
+    names = set()
+    for part, count in (("train", 9), ("val", 6)):
+        folder = tmp_path / "new" / "split" / part
+        classes = build_class_index(folder)
+        assert list(classes) == ["class0", "class1", "class2"]
+        report = check_folder(folder, classes, 10_000, 1)
+        assert (len(report.good), report.bad) == (count, [])
+        names |= {path.relative_to(folder) for path, _ in list_images(folder, classes)}
+    assert len(names) == 15
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["split"]
+
+
+def test_an_existing_folder_is_left_alone(tmp_path):
+    source = class_folders(tmp_path / "flowers", per_class=5)
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(UsageError, match="kept exists already"):
+        main([str(source), str(tmp_path / "kept")])
+    assert list((tmp_path / "kept").iterdir()) == []
+    with pytest.raises(UsageError, match="nothing is not a folder"):
+        main([str(tmp_path / "nothing"), str(tmp_path / "new")])

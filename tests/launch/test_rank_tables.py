@@ -1,0 +1,139 @@
+"""Rank tables: their form, where addresses come from, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.errors import UsageError
+from src.launch.rank_tables import (
+    addresses,
+    merge,
+    parse_range,
+    parse_visible,
+    physical_cards,
+    rank_table,
+    read_conf,
+    read_table,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = "address_0=192.168.100.100\nnetmask_0=255.255.255.0\n address_3 = 192.168.100.103\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "cards"),
+    [("[0,8)", range(8)), ("[4,8)", range(4, 8)), (" [1, 3) ", range(1, 3)), ("8", range(8)), ("1", range(1))],
+)
+def test_ranges_of_cards(text, cards):
+    assert parse_range(text) == cards
+
+
+@pytest.mark.parametrize("text", ["[3,5)", "[0,6)", "[0,9)", "[4,4)", "[5,2)", "0-8", "", "[0,8]"])
+def test_ranges_that_are_refused(text):
+    with pytest.raises(UsageError, match="--device_num"):
+        parse_range(text)
+
+
+@pytest.mark.parametrize("text", ["0,0", "0,x", "", "1,,2"])
+def test_visible_devices_that_are_refused(text):
+    with pytest.raises(UsageError, match="--visible_devices"):
+        parse_visible(text)
+
+
+def test_table_of_one_server():
+    table = rank_table(range(4, 6), ["192.168.0.4", "192.168.0.5"], "10.1.2.3")
+    assert table == {
+        "version": "1.0",
+        "server_count": "1",
+        "server_list": [
+            {
+                "server_id": "10.1.2.3",
+                "device": [
+                    {"device_id": "4", "device_ip": "192.168.0.4", "rank_id": "0"},
+                    {"device_id": "5", "device_ip": "192.168.0.5", "rank_id": "1"},
+                ],
+                "host_nic_ip": "reserve",
+            }
+        ],
+        "status": "completed",
+    }
+
+
+def test_logical_and_physical_cards_may_differ():
+    assert physical_cards(range(1, 3), [6, 3, 0]) == [3, 0]
+    with pytest.raises(UsageError, match="names only 2"):
+        physical_cards(range(3), [6, 3])
+
+
+def test_addresses_come_from_the_tool_then_from_the_file(tmp_path):
+    conf = tmp_path / "hccn.conf"
+    conf.write_text(CONF)
+    assert read_conf(CONF) == {0: "192.168.100.100", 3: "192.168.100.103"}
+    assert addresses([0, 3], {0: "1.1.1.1", 3: ""}.get, conf) == {0: "1.1.1.1", 3: "192.168.100.103"}
+    assert addresses([3], lambda card: "", conf) == {3: "192.168.100.103"}
+    with pytest.raises(UsageError, match="card 1, 2:"):
+        addresses([0, 1, 2], lambda card: "", conf)
+    with pytest.raises(UsageError, match="card 0:"):
+        addresses([0], lambda card: "", tmp_path / "absent")
+
+
+def test_merging_counts_ranks_anew():
+    tables = [rank_table(range(2), ["a", "b"], f"10.0.0.{n}") for n in (2, 1)]
+    merged = merge(tables)
+    assert merged["server_count"] == "2"
+    assert [server["server_id"] for server in merged["server_list"]] == ["10.0.0.2", "10.0.0.1"]
+    assert [card["rank_id"] for server in merged["server_list"] for card in server["device"]] == ["0", "1", "2", "3"]
+    assert [card["rank_id"] for card in tables[1]["server_list"][0]["device"]] == ["0", "1"]
+    with pytest.raises(UsageError, match=r"10\.0\.0\.2 is in two"):
+        merge([tables[0], tables[0]])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"server_list": [{"server_id": "a", "device": [{}]}]}'])
+def test_other_files_are_not_tables(tmp_path, text):
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="is not a rank table"):
+        read_table(path)
+
+
+def command(folder: Path, *arguments: str, tool: str = "") -> subprocess.CompletedProcess:
+    tools = folder / "tools"
+    tools.mkdir(exist_ok=True)
+    if tool:
+        (tools / "hccn_tool").write_text(f"#!/bin/sh\n{tool}\n")
+        (tools / "hccn_tool").chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tools}:/usr/bin:/bin"}
+    words = [sys.executable, "-m", "src.launch.rank_tables", *arguments]
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_command_writes_and_merges(tmp_path):
+    for server in ("10.0.0.1", "10.0.0.2"):
+        made = command(tmp_path, "--server_ip", server, "--device_num", "[0,8)", tool='echo "ipaddr:192.168.1.$2"')
+        assert made.returncode == 0, made.stderr
+    names = [f"hccl_8p_01234567_10.0.0.{n}.json" for n in (1, 2)]
+    table = json.loads((tmp_path / names[0]).read_text())
+    assert [card["device_ip"] for card in table["server_list"][0]["device"]] == [f"192.168.1.{n}" for n in range(8)]
+    assert (tmp_path / names[0]).read_text().startswith('{\n    "version"')
+    merged = command(tmp_path, "merge", *names)
+    assert merged.returncode == 0 and "hccl_2s_16p.json" in merged.stdout
+    assert len(json.loads((tmp_path / "hccl_2s_16p.json").read_text())["server_list"]) == 2
+
+
+def test_command_asks_the_physical_cards(tmp_path):
+    words = ("--server_ip", "s", "--device_num", "2", "--visible_devices", "6,3")
+    assert command(tmp_path, *words, tool='echo "ipaddr:192.168.1.$2"').returncode == 0
+    table = json.loads((tmp_path / "hccl_2p_01_s.json").read_text())
+    cards = [(card["device_id"], card["device_ip"]) for card in table["server_list"][0]["device"]]
+    assert cards == [("0", "192.168.1.6"), ("1", "192.168.1.3")]
+
+
+def test_command_without_a_driver_says_what_to_do(tmp_path):
+    result = command(tmp_path, "--server_ip", "10.0.0.1", tool="exit 1")
+    assert result.returncode == 2
+    assert "msrun" in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("*.json"))

@@ -1,0 +1,265 @@
+"""Jobs of ModelArts against a stand-in for moxing, whose storage is a folder."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from src.errors import Interrupted, UsageError
+from src.machine.modelarts import fetch_once, given, job_from, job_name, on_modelarts, split_options
+from src.settings.config import parse_arguments
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Storage:
+    """moxing.file over a folder: obs://a/b is ``root/a/b``. Counts what is copied."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.copies: list[tuple[str, str]] = []
+
+    def path(self, name: str) -> Path:
+        return self.root / name.removeprefix("obs://") if name.startswith("obs://") else Path(name)
+
+    def exists(self, name: str) -> bool:
+        return self.path(name).exists()
+
+    def is_directory(self, name: str) -> bool:
+        return self.path(name).is_dir()
+
+    def list_directory(self, name: str) -> list[str]:
+        return [path.name for path in self.path(name).iterdir()]
+
+    def copy(self, source: str, target: str) -> None:
+        self.copies.append((source, target))
+        shutil.copy(self.path(source), self.path(target))
+
+    def copy_parallel(self, source: str, target: str) -> None:
+        self.copies.append((source, target))
+        if not self.list_directory(source):
+            raise OSError("No files to copy")
+        shutil.copytree(self.path(source), self.path(target), dirs_exist_ok=True)
+
+
+@pytest.fixture
+def storage(tmp_path, monkeypatch):
+    storage = Storage(tmp_path / "storage")
+    (storage.root / "bucket/images/train/cat").mkdir(parents=True)
+    (storage.root / "bucket/images/train/cat/1.png").write_text("an image")
+    (storage.root / "bucket/net.ckpt").write_text("weights")
+    monkeypatch.setitem(sys.modules, "moxing", types.SimpleNamespace(file=storage))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("JOB_ID", "job-1")
+    for name in ("DEVICE_ID", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "MS_ROLE", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return storage
+
+
+def words(tmp_path: Path, *more: str) -> list[str]:
+    return [
+        *("--enable_modelarts", "True", "--data_url", "obs://bucket/images", "--train_url=obs://bucket/out"),
+        *("--data_path", str(tmp_path / "cache/data"), "--output_path", str(tmp_path / "cache/train"), *more),
+    ]
+
+
+def test_without_the_switch_nothing_happens(monkeypatch):
+    monkeypatch.setitem(sys.modules, "moxing", None)  # importing it would fail
+    seen = []
+    on_modelarts(seen.append, "train")(["--enable_modelarts=False", "--lr", "0.1", "--data_url", "obs://b/x"])
+    on_modelarts(seen.append, "train")(["--data_path", "d"])
+    assert seen == [["--lr", "0.1"], ["--data_path", "d"]]
+
+
+def test_training_fetches_images_and_brings_outputs_back(storage, tmp_path):
+    def main(arguments: list[str]) -> None:
+        config = parse_arguments(arguments, "train")
+        assert (Path(config.data_path) / "train/cat/1.png").read_text() == "an image"
+        Path(config.run_dir).mkdir(parents=True)
+        (Path(config.run_dir) / "log.txt").write_text("done")
+
+    on_modelarts(main, "train")(words(tmp_path, "--model", "mnasnet"))
+    assert (storage.root / "bucket/out/job-1/log.txt").read_text() == "done"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("diverged"), Interrupted(15), UsageError("bad key")])
+def test_outputs_come_back_after_a_failure(storage, tmp_path, error):
+    def main(arguments: list[str]) -> None:
+        (tmp_path / "cache/train/log.txt").write_text("so far")
+        raise error
+
+    with pytest.raises(type(error)):
+        on_modelarts(main, "train")(words(tmp_path))
+    assert (storage.root / "bucket/out/log.txt").read_text() == "so far"
+
+
+def test_outputs_of_an_earlier_job_are_there_to_resume(storage, tmp_path):
+    (storage.root / "bucket/out/job-0/checkpoints").mkdir(parents=True)
+    (storage.root / "bucket/out/job-0/checkpoints/a.ckpt").write_text("old")
+
+    def main(arguments: list[str]) -> None:
+        run = Path(parse_arguments(arguments, "train").run_dir)
+        assert (run / "checkpoints/a.ckpt").read_text() == "old"
+
+    on_modelarts(main, "train")(words(tmp_path, "--run_dir", str(tmp_path / "cache/train/job-0"), "--resume", "auto"))
+
+
+def test_nothing_written_is_no_error(storage, tmp_path):
+    on_modelarts(lambda arguments: None, "train")(words(tmp_path))
+    assert not (storage.root / "bucket/out").exists()
+
+
+def test_only_rank_0_uploads_and_a_machine_fetches_once_per_job(storage, tmp_path, monkeypatch):
+    table = {"RANK_TABLE_FILE": "t.json", "RANK_SIZE": "2"}
+    for rank in ("0", "1"):
+        for name, value in {**table, "RANK_ID": rank, "DEVICE_ID": rank}.items():
+            monkeypatch.setenv(name, value)
+        seen = []
+
+        def main(arguments: list[str], seen=seen, rank=rank) -> None:
+            seen.append(parse_arguments(arguments, "train").device_id)
+            (tmp_path / "cache/train" / f"by_{rank}").touch()
+
+        on_modelarts(main, "train")(words(tmp_path))
+        assert seen == [int(rank)]
+    assert [source for source, _ in storage.copies] == ["obs://bucket/images", str(tmp_path / "cache/train")]
+    monkeypatch.setenv("JOB_ID", "job-2")
+    monkeypatch.setenv("RANK_ID", "0")
+    on_modelarts(lambda arguments: None, "train")(words(tmp_path))
+    assert [source for source, _ in storage.copies].count("obs://bucket/images") == 2
+
+
+def test_evaluation_gets_its_checkpoint(storage, tmp_path):
+    def main(arguments: list[str]) -> None:
+        config = parse_arguments(arguments, "eval")
+        assert Path(config.checkpoint_path).read_text() == "weights"
+        assert Path(config.checkpoint_path).name == "net.ckpt"
+        Path(config.json).write_text("{}")
+
+    load = ("--checkpoint_url", "obs://bucket/net.ckpt", "--load_path", str(tmp_path / "cache/load"))
+    on_modelarts(main, "eval")(words(tmp_path, *load))
+    assert (storage.root / "bucket/out/eval.json").read_text() == "{}"
+
+
+def test_export_writes_where_outputs_are_taken_from(storage, tmp_path):
+    load = ("--checkpoint_url", "obs://bucket/net.ckpt", "--load_path", str(tmp_path / "cache/load"))
+    on_modelarts(lambda arguments: Path("net.mindir").write_text("graph"), "export")(words(tmp_path, *load))
+    assert (storage.root / "bucket/out/net.mindir").read_text() == "graph"
+
+
+def test_what_is_missing_in_the_storage_is_named(storage, tmp_path):
+    with pytest.raises(UsageError, match="obs://bucket/absent does not exist"):
+        on_modelarts(lambda arguments: None, "eval")(
+            words(tmp_path, "--checkpoint_url", "obs://bucket/absent", "--load_path", str(tmp_path / "load"))
+        )
+
+
+def test_folders_the_platform_keeps_need_no_moxing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "moxing", None)
+    seen = []
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    on_modelarts(seen.append, "train")(["--enable_modelarts", "--data_url", str(inputs), f"--train_url={outputs}"])
+    config = parse_arguments(seen[0], "train")
+    assert config.data_path == str(inputs) and Path(config.run_dir).parent == outputs
+    assert outputs.is_dir()
+
+
+def test_flags_of_the_seeds_are_left_as_they_are():
+    argv = ["--enable_modelarts=True", "--train_dataset_path", "/cache/data/train/train_dataset/", "--resume", "x.ckpt"]
+    job = job_from(argv, "train", {})
+    assert given(job.arguments, ("train_dataset_path",)) == "/cache/data/train/train_dataset/"
+    assert given(job.arguments, ("data_path",)) is None
+    job = job_from(["--enable_modelarts", "--ckpt_path=/cache/data/eval/checkpoint/a.ckpt"], "eval", {})
+    assert given(job.arguments, ("checkpoint_path",)) is None
+    assert given(job.arguments, ("val_data_path",)) == "/cache/data"
+
+
+def test_options_are_told_from_the_programs_flags():
+    options, rest = split_options(["--lr", "0.1", "--enable-modelarts", "--data_url=obs://a", "--momentum", "0.9"])
+    assert (options["enable_modelarts"], options["data_url"]) == ("True", "obs://a")
+    assert rest == ["--lr", "0.1", "--momentum", "0.9"]
+    with pytest.raises(UsageError, match="--train_url needs a value"):
+        split_options(["--train_url"])
+    with pytest.raises(UsageError, match="must be True or False"):
+        job_from(["--enable_modelarts", "maybe"], "train", {})
+
+
+def test_jobs_are_told_apart():
+    assert job_name({"JOB_ID": "a"}) == "a"
+    assert job_name({"MA_VJ_NAME": "b"}) == "b"
+    assert job_name({}) == f"local-{os.getppid()}"
+
+
+def _fetch_slowly(folder: str) -> None:
+    os.environ["TMPDIR"] = folder
+
+    def fetch(url: str, local: Path) -> None:
+        with (Path(folder) / "count").open("a") as count:
+            count.write("x")
+        time.sleep(0.3)
+        local.mkdir()
+
+    import tempfile
+
+    tempfile.tempdir = None
+    fetch_once("obs://b/d", Path(folder) / "local", "job", fetch)
+    assert (Path(folder) / "local").is_dir()
+
+
+def test_ranks_at_the_same_time_fetch_once_and_all_wait(tmp_path):
+    ranks = [multiprocessing.get_context("fork").Process(target=_fetch_slowly, args=(str(tmp_path),)) for _ in range(4)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(20)
+    assert [rank.exitcode for rank in ranks] == [0] * 4
+    assert (tmp_path / "count").read_text() == "x"
+
+
+def test_a_failed_fetch_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+
+    def fail(url: str, local: Path) -> None:
+        raise OSError("timed out")
+
+    with pytest.raises(OSError, match="timed out"):
+        fetch_once("obs://b/d", tmp_path / "local", "job", fail)
+    assert fetch_once("obs://b/d", tmp_path / "local", "job", lambda url, local: local.mkdir())
+    assert not fetch_once("obs://b/d", tmp_path / "local", "job", fail)
+
+
+def test_job_files_are_those_the_table_gives(tmp_path):
+    subprocess.run([sys.executable, ROOT / "modelarts/make_jobs.py", tmp_path], check=True)
+    made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.json")}
+    kept = {path.relative_to(ROOT / "modelarts"): path.read_text() for path in (ROOT / "modelarts").rglob("*.json")}
+    assert made == kept, "run python modelarts/make_jobs.py"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "modelarts").rglob("*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_job_files_start_what_exists(path):
+    algorithm = json.loads(path.read_text())["algorithm"]
+    program = path.stem
+    assert algorithm["boot_file"] == f"{algorithm['code_dir']}{program}.py"
+    argv = [f"--{each['name']}={each['value']}" for each in algorithm["parameters"]]
+    argv += [f"--{each['name']}=/tmp/{each['name']}" for each in algorithm["inputs"] + algorithm["outputs"]]
+    job = job_from(argv, program, {"JOB_ID": "1"})
+    if program == "export":
+        assert given(job.arguments, ("checkpoint_path",)) == "/tmp/checkpoint_url"
+        return
+    config = parse_arguments(job.arguments, program)
+    assert config.device_target == "Ascend"
+    if program == "train":
+        assert config.model == path.parent.name and config.is_distributed
+        assert config.data_path == "/tmp/data_url"
+    else:
+        assert config.checkpoint_path == "/tmp/checkpoint_url" and config.val_data_path == "/tmp/data_url"

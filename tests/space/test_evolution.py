@@ -1,0 +1,186 @@
+"""Searches on a known landscape: they find its peak, obey their constraints and repeat themselves."""
+
+import numpy as np
+import pytest
+
+from src.errors import UsageError
+from src.space import evolution
+from src.space.constraints import Bound, Constraints
+from src.space.cost import cost_tables
+from src.space.score import score_table
+from src.space.spaces import LAYOUTS, PUBLISHED, Architecture, Domain, from_genes, make_space
+
+SPACE = PUBLISHED["OneShot+"][0]
+TABLES = cost_tables(SPACE)
+LIMIT = [Bound("flops", high=328), Bound("params", 2.5, 4.5)]
+
+
+def accuracy_of(genes):
+    """A smooth landscape: large kernels and middle widths are good."""
+    blocks, channels = genes[:, :20].astype(float), genes[:, 20:].astype(float)
+    return 0.5 + 0.01 * (blocks == 2).sum(axis=1) - 0.002 * np.abs(channels - 5).sum(axis=1)
+
+
+def search(name, seed=1, space=SPACE, bounds=LIMIT, domain=None, **options):
+    constraints = Constraints(cost_tables(space), bounds)
+    if name == "pareto":
+        options.setdefault("objectives", [cost_tables(space)["flops"]])
+    return evolution.method(name)(domain or Domain.of(space), constraints, seed=seed, **options)
+
+
+def run(a_search, landscape=accuracy_of):
+    asked = []
+    while len(genes := a_search.ask()):
+        asked.append(genes)
+        a_search.tell(genes, landscape(genes))
+    return asked
+
+
+SMALL = {
+    "random": {"count": 60},
+    "genetic": {"population": 16, "iterations": 8, "retain": 4},
+    "megvii": {"population": 16, "generations": 8, "select": 4, "mutations": 8, "crossovers": 8},
+    "pareto": {"population": 16, "generations": 8},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_path_asked_for_meets_the_constraints(name):
+    a_search = search(name, **SMALL[name])
+    asked = np.concatenate(run(a_search))
+    assert Constraints(TABLES, LIMIT).satisfied(asked).all()
+    assert len(asked) == len(a_search.genes) <= a_search.total() + 40  # genetic: survivors vary
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_seed_one_search(name):
+    first, second, other = (np.concatenate(run(search(name, seed, **SMALL[name]))) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, second)
+    assert first.shape != other.shape or (first != other).any()
+
+
+@pytest.mark.parametrize("name", ["genetic", "megvii", "pareto"])
+def test_evolution_beats_random_draws(name):
+    found = search(name, **SMALL[name])
+    run(found)
+    random = search("random", count=len(found.genes))
+    run(random)
+    assert found.accuracies.max() > random.accuracies.max()
+    assert accuracy_of(found.best()[None])[0] == found.accuracies.max()
+
+
+def test_genetic_keeps_the_fittest_and_asks_only_for_what_is_new():
+    a_search = search("genetic", population=12, iterations=4, retain=5, survive=0.0)
+    first = a_search.ask()
+    a_search.tell(first, accuracy_of(first))
+    best = first[np.argsort(-accuracy_of(first), kind="stable")[:5]]
+    np.testing.assert_array_equal(a_search.members[:5], best)
+    assert len(a_search.ask()) == 7
+
+
+def test_upstream_sizes_are_the_defaults():
+    genetic, megvii = search("genetic"), search("megvii")
+    assert (genetic.population, genetic.iterations, genetic.retain) == (50, 20, 10)
+    assert (genetic.survive, genetic.mutation) == (0.1, 0.1)
+    assert (megvii.population, megvii.generations, megvii.select) == (50, 20, 10)
+    assert (megvii.mutations, megvii.crossovers, megvii.mutation) == (25, 25, 0.1)
+    assert search("random").count == 100
+
+
+def test_megvii_visits_no_path_twice_even_when_few_are_left():
+    tiny = make_space("digits", stage_repeats=(1, 1), stage_out_channels=(32, 64))
+    domain = Domain.of(tiny, channels=(2, 2))
+    a_search = search("megvii", space=tiny, bounds=[], domain=domain, **SMALL["megvii"])
+    asked = np.concatenate(run(a_search, lambda genes: genes[:, 0] / 10))
+    assert len(np.unique(asked, axis=0)) == len(asked) == domain.size() == 16
+
+
+def test_small_domains_end_every_search():
+    tiny = make_space("digits", stage_repeats=(1, 1), stage_out_channels=(32, 64))
+    domain = Domain.of(tiny, channels=(2, 2))
+    for name, options in SMALL.items():
+        a_search = search(name, space=tiny, bounds=[], domain=domain, **options)
+        run(a_search, lambda genes: genes[:, 0] / 10)
+        assert a_search.best()[0] == 3
+
+
+def test_balanced_fitness_prefers_the_smaller_of_equals():
+    fitness = evolution.balanced(score_table(SPACE), ratio=1.0)
+    flat = search("genetic", fitness=fitness, **SMALL["genetic"])
+    run(flat, lambda genes: np.full(len(genes), 0.5))
+    best = TABLES["flops"].totals(flat.best()[None])[0]
+    assert best < np.median(TABLES["flops"].totals(flat.genes[:16]))
+
+
+def test_pareto_search_spreads_over_the_front():
+    a_search = search("pareto", bounds=[], population=24, generations=12)
+    run(a_search)
+    values = a_search.values(a_search.genes, a_search.accuracies)
+    front = evolution.pareto_front(values)
+    assert len(front) >= 5
+    start = evolution.pareto_front(values[:24])
+    assert values[front][:, 1].min() < values[start][:, 1].min()
+    assert values[front][:, 0].min() < values[start][:, 0].min()
+
+
+def test_pareto_front_of_a_small_example():
+    values = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [2.0, 3.0], [2.0, 2.0]])
+    assert evolution.pareto_front(values).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("first", ["blocks", "channels"])
+def test_two_stages_fix_what_the_first_found(first):
+    length = SPACE.length
+    start = Domain.of(SPACE, channels=(4,) * length) if first == "blocks" else Domain.of(SPACE, blocks=(0,) * length)
+
+    def second(best):
+        path = from_genes(best[None])[0]
+        fixed = {"blocks": path.blocks} if first == "blocks" else {"channels": path.channels}
+        return search("genetic", 2, bounds=[], domain=Domain.of(SPACE, **fixed), **SMALL["genetic"])
+
+    stages = evolution.TwoStageSearch(search("genetic", bounds=[], domain=start, **SMALL["genetic"]), second)
+    asked = run(stages)
+    half = len(asked) // 2
+    early, late = np.concatenate(asked[:half]), np.concatenate(asked[half:])
+    part = slice(0, length) if first == "blocks" else slice(length, None)
+    other = slice(length, None) if first == "blocks" else slice(0, length)
+    assert (early[:, other] == early[0, other]).all()
+    assert (late[:, part] == early[np.argmax(accuracy_of(early)), part]).all()
+    assert accuracy_of(stages.best()[None])[0] == stages.accuracies.max() >= accuracy_of(early).max()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_infeasible_constraints_end_at_once(name):
+    with pytest.raises(UsageError, match="flops can be from 64"):
+        search(name, bounds=[Bound("flops", high=50)])
+    largest = Domain.of(SPACE, channels=(9,) * 20)
+    with pytest.raises(UsageError, match=r"flops can be from 4\d\d"):
+        search(name, bounds=LIMIT, domain=largest)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("genetic", {"retain": 1}),
+        ("genetic", {"iterations": 0}),
+        ("megvii", {"mutations": 30, "crossovers": 30}),
+        ("pareto", {"objectives": []}),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(name, options):
+    with pytest.raises(UsageError):
+        search(name, **options)
+
+
+def test_unknown_search_is_refused():
+    with pytest.raises(UsageError, match="did you mean 'genetic'"):
+        evolution.method("genetics")
+
+
+def test_rare_paths_are_still_searched():
+    bounds = [Bound("flops", 100, 110)]
+    a_search = search("genetic", bounds=bounds, **SMALL["genetic"])
+    asked = np.concatenate(run(a_search))
+    assert Constraints(TABLES, bounds).satisfied(asked).all()
+    assert isinstance(from_genes(asked)[0], Architecture)
+    assert LAYOUTS["OneShot"].check(from_genes(asked)[0])

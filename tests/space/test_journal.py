@@ -1,0 +1,74 @@
+"""The journal of a search survives kills, and refuses what is not its own."""
+
+import json
+
+import pytest
+
+from src.errors import UsageError
+from src.space.journal import Journal
+
+HEADER = {"seed": 1, "method": "genetic"}
+RECORDS = [{"index": i, "accuracy": 0.1 + i / 3} for i in range(4)]
+
+
+def write(path, records=RECORDS):
+    with Journal(path, HEADER) as journal:
+        for record in records:
+            journal.append(record)
+
+
+def test_records_come_back_exactly(tmp_path):
+    write(tmp_path / "journal.jsonl")
+    with Journal(tmp_path / "journal.jsonl", HEADER) as journal:
+        assert journal.records == RECORDS
+        journal.append({"index": 4})
+        assert len(journal.records) == 5
+    assert json.loads((tmp_path / "journal.jsonl").read_text().splitlines()[-1]) == {"index": 4}
+
+
+def test_a_record_is_on_the_disk_when_append_returns(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, HEADER) as journal:
+        journal.append(RECORDS[0])
+        assert json.loads(path.read_text().splitlines()[1]) == RECORDS[0]
+
+
+def test_cut_at_every_byte_only_whole_records_remain(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path)
+    content = path.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(content) if byte == ord("\n")]
+    for cut in range(len(content) + 1):
+        path.write_bytes(content[:cut])
+        with Journal(path, HEADER) as journal:
+            whole = max(0, sum(end <= cut for end in ends) - 1)
+            assert journal.records == RECORDS[:whole]
+            journal.append({"next": True})
+        lines = path.read_text().splitlines()
+        assert json.loads(lines[0]) == {"search": HEADER}
+        assert [json.loads(line) for line in lines[1:]] == [*RECORDS[:whole], {"next": True}]
+
+
+def test_other_settings_are_refused_by_name(tmp_path):
+    write(tmp_path / "journal.jsonl")
+    with pytest.raises(UsageError, match=r"other settings \(seed\)"):
+        Journal(tmp_path / "journal.jsonl", {**HEADER, "seed": 2})
+
+
+def test_damage_before_the_last_line_is_refused(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = b'{"index": 1, "accu\n'
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(UsageError, match="damaged in line 3"):
+        Journal(path, HEADER)
+
+
+def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    for content in ('{"a": 1}\n', "[1, 2]\n"):
+        path.write_text(content)
+        with pytest.raises(UsageError):
+            Journal(path, HEADER)
+        assert path.read_text() == content

@@ -1,0 +1,485 @@
+"""The supernet: a path equals its stand-alone network, one graph serves all, the rest stays untouched."""
+
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.cpu import operators_in, use_operators
+from src.cpu.build import library
+from src.cpu.operators import Operators
+from src.errors import UsageError
+from src.machine.ranks import World
+from src.models.layers import weights
+from src.models.spos import spos
+from src.settings.config import load_config
+from src.space.choices import BLOCKS
+from src.space.cost import cost_tables, supernet_params
+from src.space.spaces import PUBLISHED, Architecture, Domain, from_genes, make_space
+from src.supernet.network import Supernet, build_subnet, subnet_weights
+from src.supernet.path_sgd import PathSGD, slots
+from src.supernet.path_training import SupernetEvaluator, SupernetStep, sampler_of, space_of, split_held_out
+from src.supernet.recalibration import PathAccuracy
+from src.training.evaluation import Evaluation
+from src.training.loss import LabelSmoothedCrossEntropy
+from src.training.step import state
+
+TINY = make_space("digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_out_channel=32)
+# Three stages, so that squeeze-excite and hard-swish occur.
+WITH_SE = make_space(
+    "digits", stage_repeats=(1, 1, 2), stage_out_channels=(24, 32, 48), use_se=True, last_conv_out_channel=32
+)
+
+
+@pytest.fixture
+def graph_mode():
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=mode)
+
+
+@pytest.fixture
+def eager_mode():
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=mode)
+
+
+def disturbed(network, seed=0):
+    """``network`` with weights and statistics that hide nothing: a masked channel would show."""
+    rng = np.random.default_rng(seed)
+    for parameter in network.get_parameters():
+        name, shape = parameter.name, parameter.shape
+        if name.endswith("moving_variance"):
+            parameter.set_data(Tensor(rng.uniform(0.5, 2.0, shape).astype(np.float32)))
+        elif name.endswith(("moving_mean", "beta", "bias")):
+            parameter.set_data(Tensor(rng.normal(0, 0.3, shape).astype(np.float32)))
+        elif parameter.requires_grad and parameter.ndim >= 2:
+            scale = 1 / np.sqrt(np.prod(shape[1:]))
+            parameter.set_data(Tensor(rng.normal(0, scale, shape).astype(np.float32)))
+    return network
+
+
+def images(count=4, seed=1):
+    return Tensor(np.random.default_rng(seed).normal(size=(count, 3, 32, 32)).astype(np.float32))
+
+
+def labels(count=4):
+    return Tensor(np.arange(count) % 10, ms.int32)
+
+
+def arrays(network):
+    return {name: value.asnumpy().copy() for name, value in weights(network).items()}
+
+
+def stand_alone(network, space, path):
+    subnet = build_subnet(space, path, 10)
+    cut = subnet_weights(arrays(network), space, path)
+    parameters = weights(subnet)
+    assert parameters.keys() == cut.keys()
+    for name, value in cut.items():
+        assert parameters[name].shape == value.shape
+        parameters[name].set_data(Tensor(value))
+    return subnet.set_train(False)
+
+
+def with_operators(network, mode):
+    assert use_operators(network, mode) == mode
+    return network
+
+
+AFTER_POOLING = make_space(
+    "digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_after_pooling=True, last_conv_out_channel=32
+)
+
+
+@pytest.mark.parametrize(
+    ("space", "operators"),
+    [
+        (TINY, "standard"),
+        (TINY, "fused"),
+        (AFTER_POOLING, "fused"),
+        pytest.param(WITH_SE, "standard", marks=pytest.mark.slow),
+        (WITH_SE, "fused"),
+    ],
+    ids=["plain, standard", "plain", "last conv after pooling", "squeeze-excite, standard", "squeeze-excite"],
+)
+def test_a_path_equals_its_stand_alone_network(eager_mode, space, operators):
+    network = with_operators(disturbed(Supernet(space, 10)), operators).set_train(False)
+    domain = Domain.of(space)
+    uniform = [Architecture((block,) * space.length, (1,) * space.length) for block in range(len(BLOCKS))]
+    for path in [*uniform, *from_genes(domain.sample(np.random.default_rng(2), 3))]:
+        network.set_path(np.array([*path.blocks, *path.channels]))
+        inside = network(images()).asnumpy()
+        alone = stand_alone(network, space, path)(images()).asnumpy()
+        np.testing.assert_allclose(inside, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_upstream_masking_leaks_where_exact_masking_does_not(eager_mode):
+    path = Architecture((1, 3, 0), (0, 1, 0))
+    found = {}
+    for masking in ("exact", "upstream"):
+        network = disturbed(Supernet(TINY, 10, masking=masking)).set_train(False)
+        network.set_path(np.array([*path.blocks, *path.channels]))
+        found[masking] = network(images()).asnumpy().copy()
+        alone = stand_alone(network, TINY, path)(images()).asnumpy()
+        for operators in ("rewritten", "fused"):
+            again = with_operators(network, operators)(images()).asnumpy()
+            np.testing.assert_allclose(again, found[masking], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found["exact"], alone, rtol=1e-5, atol=1e-5)
+    assert np.abs(found["upstream"] - alone).max() > 1e-3
+
+
+@pytest.mark.parametrize("masking", ["exact", "upstream"])
+@pytest.mark.parametrize("affine", [True, False])
+def test_fused_operators_train_a_path_like_the_standard_cells(eager_mode, masking, affine):
+    found = {}
+    for operators in ("standard", "fused"):
+        network = disturbed(Supernet(TINY, 10, masking=masking, affine=affine)).set_train(True)
+        network.dropout.set_train(False)
+        with_operators(network, operators).set_path(np.array([3, 0, 2, 1, 0, 2]))
+        parameters = network.trainable_params()
+        gradient = ms.value_and_grad(lambda x, net=network: (net(x) ** 2).mean(), None, parameters)
+        loss, gradients = gradient(images())
+        found[operators] = {"loss": loss.asnumpy()} | {
+            parameter.name: value.asnumpy() for parameter, value in zip(parameters, gradients, strict=True)
+        }
+        found[operators] |= {name: value for name, value in arrays(network).items() if "moving" in name}
+    largest = max(np.abs(value).max() for name, value in found["standard"].items() if name.endswith("weight"))
+    for name, expected in found["standard"].items():
+        scale = np.abs(expected).max() if "moving" in name else largest
+        np.testing.assert_allclose(found["fused"][name] / scale, expected / scale, rtol=0, atol=1e-4, err_msg=name)
+
+
+# The space of the published networks, on small images: all of its twenty positions are compiled.
+PUBLISHED_SPACE = make_space("OneShot", input_size=32, num_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("space", "operators"),
+    [
+        (TINY, "fused"),
+        pytest.param(TINY, "standard", marks=pytest.mark.slow),
+        pytest.param(PUBLISHED_SPACE, "fused", marks=pytest.mark.slow),
+    ],
+    ids=["fused", "standard", "published space"],
+)
+def test_one_graph_serves_a_hundred_paths_and_equals_eager_mode(graph_mode, space, operators):
+    network = with_operators(disturbed(Supernet(space, 10)), operators).set_train(False)
+    genes = Domain.of(space).sample(np.random.default_rng(3), 100)
+    compiled = []
+    for row in genes:
+        network.set_path(row)
+        compiled.append(network(images()).asnumpy())
+    assert len(network.compile_cache) == 1
+    assert len(np.unique(np.round(np.stack(compiled)[:, 0, 0], 6))) > 50
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    for row, logits in list(zip(genes, compiled, strict=True))[:4]:
+        alone = stand_alone(network, space, from_genes(row[None])[0])(images()).asnumpy()
+        np.testing.assert_allclose(logits, alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
+
+
+def test_sizes_and_names(eager_mode):
+    for space in (TINY, WITH_SE):
+        network = Supernet(space, 10)
+        assert sum(p.size for p in network.trainable_params()) == supernet_params(space)
+    without = Supernet(TINY, 10, affine=False)
+    assert not any(p.name.endswith(("gamma", "beta")) for p in without.trainable_params())
+    with pytest.raises(UsageError, match="did you mean 'exact'"):
+        Supernet(TINY, 10, masking="exactly")
+
+
+def test_a_cut_path_fits_the_registered_network(eager_mode):
+    space, path = PUBLISHED["OneShot+"]
+    subnet = weights(build_subnet(space, path, 1000))
+    registered = weights(spos(1000, use_se=True, last_conv_after_pooling=True))
+    assert {name: value.shape for name, value in subnet.items()} == {
+        name: value.shape for name, value in registered.items()
+    }
+
+
+def configured(**changes):
+    values = {
+        "model": "spos_oneshot",
+        "train_supernet": True,
+        "optimizer": "nesterov",
+        "weight_decay": 1e-2,
+        "channel_start_epoch": 0,
+        "channel_warm_up": False,
+        "epochs": 2,
+        **changes,
+    }
+    return load_config("", values)
+
+
+def make_step(accumulate=1, loss_scale=1.0, operators="standard", space=TINY, **changes):
+    config = configured(**changes)
+    ms.set_seed(1)
+    network = with_operators(disturbed(Supernet(space, 10)), operators)
+    optimizer = PathSGD(
+        list(network.trainable_params()),
+        config.momentum,
+        config.optimizer == "nesterov",
+        config.weight_decay,
+        config.weight_decay_on,
+        operators_in(network),
+    )
+    step = SupernetStep(
+        network,
+        network,
+        LabelSmoothedCrossEntropy(10, 0.1, "uniform"),
+        optimizer,
+        sampler_of(config, space),
+        4,
+        np.full(100, 0.05, np.float32),
+        accumulate=accumulate,
+        loss_scale=loss_scale,
+        world_size=World().size,
+    )
+    return step.set_train(True)
+
+
+def everything(step):
+    return {parameter.name: parameter.asnumpy().copy() for parameter in step.get_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("space", "operators"),
+    [
+        pytest.param(TINY, "standard", marks=pytest.mark.slow),
+        (TINY, "fused"),
+        pytest.param(PUBLISHED_SPACE, "fused", marks=pytest.mark.slow),
+    ],
+    ids=["standard", "fused", "published space"],
+)
+def test_a_step_leaves_everything_off_the_path_as_it_was(graph_mode, space, operators):
+    step = make_step(operators=operators, space=space)
+    names = [parameter.name for parameter in step.get_parameters()]
+    slot = dict(zip(names, slots([name.replace("velocity.", "") for name in names], space.length), strict=True))
+    for _ in range(5):
+        before = everything(step)
+        step(images(), labels())
+        after = everything(step)
+        path = after["path"]
+        used = {position * len(BLOCKS) + int(path[position]) for position in range(space.length)}
+        changed = {name for name in names if not np.array_equal(before[name], after[name])}
+        blocks = {slot[name] for name in changed} - {space.length * len(BLOCKS)}
+        assert blocks == used
+        assert "features.stem.conv.weight" in changed
+    assert int(after["global_step"][0]) == 5
+
+
+def test_a_resumed_run_takes_the_same_paths_to_the_same_weights(eager_mode):
+    whole = make_step(path_sampler="fair")
+    for _ in range(3):
+        whole(images(), labels())
+    saved = {name: value.asnumpy().copy() for name, value in state(whole).items()}
+    learned = arrays(whole.network)
+    counters = {
+        name: value.asnumpy().copy()
+        for name, value in whole.network.parameters_dict().items()
+        if name not in weights(whole.network)
+    }
+    for _ in range(4):
+        whole(images(), labels())
+
+    resumed = make_step(path_sampler="fair", seed=77)
+    parameters = {parameter.name: parameter for parameter in resumed.get_parameters()}
+    for name, value in {**saved, **learned, **counters}.items():
+        parameters[name].set_data(Tensor(value))
+    for _ in range(4):
+        resumed(images(), labels())
+    first, second = everything(whole), everything(resumed)
+    assert [name for name in first if not np.array_equal(first[name], second[name])] == []
+    assert json.loads(second["sampler_state"].tobytes().rstrip(b"\0"))["drawn"] == 7
+
+
+def test_accumulated_paths_make_one_update_of_all_they_went_through(eager_mode):
+    step = make_step(accumulate=2, path_sampler="fair")
+    before = everything(step)
+    paths = []
+    for _ in range(2):
+        step(images(), labels())
+        paths.append(step.supernet.path.asnumpy().copy())
+        if len(paths) == 1:
+            assert int(step.global_step.asnumpy()[0]) == 0
+            middle = everything(step)
+            trained = [p.name for p in step.optimizer.parameters]
+            assert all(np.array_equal(before[name], middle[name]) for name in trained)
+    after = everything(step)
+    trained = [p.name for p in step.optimizer.parameters]
+    slot = dict(zip(trained, slots(trained, TINY.length), strict=True))
+    changed = {slot[name] for name in trained if not np.array_equal(before[name], after[name])}
+    used = {p * len(BLOCKS) + int(path[p]) for path in paths for p in range(TINY.length)}
+    assert changed == used | {TINY.length * len(BLOCKS)}
+    assert all(not value.any() for name, value in after.items() if name.startswith("accumulated"))
+
+
+def test_gradients_that_are_not_finite_change_nothing(eager_mode):
+    step = make_step()
+    step(images(), labels())
+    before = everything(step)
+    _, finite, _ = step(Tensor(np.full((4, 3, 32, 32), np.inf, np.float32)), labels())
+    after = everything(step)
+    assert not bool(finite.asnumpy())
+    trained = [p.name for p in step.optimizer.parameters]
+    assert all(np.array_equal(before[name], after[name]) for name in trained)
+    assert (int(after["overflow_count"]), int(after["global_step"][0])) == (1, 1)
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("is_nesterov", [False, True])
+def test_update_rule(eager_mode, is_nesterov, is_fused):
+    rng = np.random.default_rng(0)
+    values = {"a.weight": rng.normal(size=(5, 3)), "b.bias": rng.normal(size=5), "c.weight": rng.normal(size=(2, 2))}
+    parameters = [ms.Parameter(Tensor(value.astype(np.float32)), name=name) for name, value in values.items()]
+    operators = Operators(library()) if is_fused else None
+    optimizer = PathSGD(parameters, 0.9, is_nesterov, 0.1, "weights", operators)
+    velocity = {name: np.zeros_like(value) for name, value in values.items()}
+    for chosen in ([0, 1], [0, 2], [1]):
+        gradients = [rng.normal(size=value.shape).astype(np.float32) for value in values.values()]
+        norm = optimizer.norm(chosen, [Tensor(gradient) for gradient in gradients])
+        assert norm == pytest.approx(np.sqrt(sum((gradients[index] ** 2).sum() for index in chosen)), rel=1e-6)
+        untouched = {index: parameters[index].asnumpy().copy() for index in range(3) if index not in chosen}
+        optimizer.update(chosen, [Tensor(2 * gradient) for gradient in gradients], 0.05, 0.5)
+        assert all((parameters[index].asnumpy() == value).all() for index, value in untouched.items())
+        for index, name in enumerate(values):
+            if index in chosen:
+                gradient = gradients[index] + (0.1 * values[name] if values[name].ndim == 2 else 0)
+                velocity[name] = 0.9 * velocity[name] + gradient
+                direction = gradient + 0.9 * velocity[name] if is_nesterov else velocity[name]
+                values[name] = values[name] - 0.05 * direction
+    for parameter, expected in zip(parameters, values.values(), strict=True):
+        np.testing.assert_allclose(parameter.asnumpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("operators", [pytest.param("standard", marks=pytest.mark.slow), "fused"])
+def test_recalibration_is_exact_and_leaves_no_trace(graph_mode, operators):
+    network = with_operators(disturbed(Supernet(TINY, 10)), operators).set_train(True)
+    batches = [(images(8, seed), labels(8), 8) for seed in (5, 6)]
+    filled_up = (images(8, 7), labels(8), 3)
+    scores = PathAccuracy(network, [*batches, filled_up], [*batches, filled_up])
+    # Both go through one block: its statistics have to change between them in the compiled graph too.
+    first, second = np.array([0, 1, 2, 0, 1, 0]), np.array([0, 3, 2, 4, 2, 4])
+    before = {name: value.asnumpy().copy() for name, value in network.parameters_and_names()}
+    a, b, again = scores.hits(first), scores.hits(second), scores.hits(first)
+    assert a == again
+    assert 0 <= b <= scores.total == 19
+    assert scores.calibration_images == 16
+    after = {name: value.asnumpy() for name, value in network.parameters_and_names()}
+    assert [name for name in before if not np.array_equal(before[name], after[name])] == []
+    assert all(cell.training for _, cell in network.cells_and_names())
+    stem = network.features.stem
+    with scores.recalibration.of_path(first):
+        logits = network(batches[0][0]).asnumpy()
+        outputs = [stem.conv(batch).asnumpy() for batch, _, _ in batches]
+        mean = np.mean([output.mean((0, 2, 3)) for output in outputs], axis=0)
+        variance = np.mean([output.var((0, 2, 3), ddof=1) for output in outputs], axis=0)
+        np.testing.assert_allclose(stem.norm.moving_mean.asnumpy(), mean, atol=1e-5)
+        np.testing.assert_allclose(stem.norm.moving_variance.asnumpy(), variance, rtol=1e-4)
+    for genes in (second, first):
+        with scores.recalibration.of_path(genes):
+            compiled = network(batches[0][0]).asnumpy()
+            ms.set_context(mode=ms.PYNATIVE_MODE)
+            alone = stand_alone(network, TINY, from_genes(genes[None])[0])(batches[0][0]).asnumpy()
+            ms.set_context(mode=ms.GRAPH_MODE)
+        np.testing.assert_allclose(compiled, alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(logits, compiled)
+
+
+class Photos(list):
+    """Batches as `EvalData` gives them."""
+
+    total = 16
+
+
+class Witness:
+    """Stands for an evaluator: notes the path and a statistic it finds, and gives each path another accuracy."""
+
+    def __init__(self, network):
+        self.network, self.seen = network, []
+
+    def run(self, data, before_batch):
+        before_batch()
+        mean = self.network.features.stem.norm.moving_mean.asnumpy().copy()
+        self.seen.append((self.network.path.asnumpy().tolist(), mean))
+        top1 = len(self.seen) / 10
+        return Evaluation(1.0 - top1, top1, 1.0, images=13, total=13, images_per_second=1.0, confusion=None)
+
+
+def test_epochs_are_compared_on_the_same_five_paths_with_statistics_of_their_own(eager_mode):
+    network = disturbed(Supernet(TINY, 10)).set_train(True)
+    calibration = Photos([(images(8, seed), labels(8), 8) for seed in (5, 6)])
+    domain = Domain.of(TINY, channel_range=(1, 4))
+    before = arrays(network)
+
+    def evaluated(seed):
+        witness, said = Witness(network), []
+        evaluator = SupernetEvaluator(witness, network, calibration, domain, seed, said.append)
+        result = evaluator.run(None)
+        return witness.seen, evaluator.paths, result, said
+
+    seen, paths, result, said = evaluated(1)
+    assert list(paths) == ["smallest", "largest", "random 1", "random 2", "random 3"]
+    flops = cost_tables(TINY)["flops"]
+    assert [flops.totals(paths[name][None])[0] for name in ("smallest", "largest")] == list(flops.range(domain))
+    assert [path for path, _ in seen] == [genes.tolist() for genes in paths.values()]
+    assert result.top1 == pytest.approx(0.3) and result.loss == pytest.approx(0.7)
+    assert (result.images, result.total) == (13, 13)
+    assert [line.partition(" (")[0] for line in said[:-1]] == [f"path {name}" for name in paths]
+    assert said[-1] == "batch-norm statistics from 16 images for each path"
+
+    stem = network.features.stem
+    batches = [stem.conv(batch).asnumpy() for batch, _, _ in calibration]
+    expected = np.mean([batch.mean((0, 2, 3)) for batch in batches], axis=0)
+    for _, mean in seen:
+        np.testing.assert_allclose(mean, expected, atol=1e-5)
+    after = arrays(network)
+    assert [name for name in before if not np.array_equal(before[name], after[name])] == []
+
+    again, _, _, _ = evaluated(1)
+    other, _, _, _ = evaluated(2)
+    assert [path for path, _ in again] == [path for path, _ in seen]
+    assert [path for path, _ in other][2:] != [path for path, _ in seen][2:]
+
+
+def test_settings_without_effect_are_refused():
+    for changes, message in (
+        ({"path_constraints": {"flops": [190, 330]}}, "path_constraints is for --path_sampler random, not for uniform"),
+        ({"stroll": {"cuts": 3}, "path_sampler": "fair"}, "stroll is for --path_sampler strolling, not for fair"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            sampler_of(configured(**changes), TINY)
+
+
+def test_held_out_images_are_a_fixed_share_of_every_class():
+    files = [(Path(f"{label}/{number}.png"), label) for label in range(3) for number in range(10 * (label + 1))]
+    kept, held = split_held_out(files, 0.2, seed=1)
+    assert [sum(label == k for _, label in held) for k in range(3)] == [2, 4, 6]
+    assert sorted(kept + held) == sorted(files)
+    assert split_held_out(files, 0.2, seed=1) == (kept, held) != split_held_out(files, 0.2, seed=2)
+    with pytest.raises(UsageError, match="class 0"):
+        split_held_out(files, 0.01, seed=1)
+
+
+def test_space_from_the_options_of_a_network():
+    def configured_by(model, **options):
+        return load_config("", {"model": model, "model_options": options})
+
+    space = space_of(configured_by("spos_oneshot", layout="digits", use_se=True, bn_momentum=0.1), 10, 64)
+    assert (space.channels_layout, space.use_se, space.num_classes, space.input_size) == ("digits", True, 10, 64)
+    space = space_of(configured_by("spos_oneshot_plus"), 1000)
+    assert space == PUBLISHED["OneShot+"][0], "what the registered network is by default, its supernet is too"
+    for model, options, message in (
+        ("spos_oneshot", {"use_es": True}, "did you mean 'use_se'"),
+        ("spos_oneshot", {"use_se": 3}, "use_se 3 does not exist"),
+        ("spos_oneshot", {"layout": "Oneshot"}, "did you mean 'OneShot'"),
+        ("mnasnet", {}, "mnasnet is no path of a search space"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            space_of(configured_by(model, **options), 10)

@@ -1,0 +1,441 @@
+"""The training loop: exact resumption, what a checkpoint holds, how a run ends."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor
+from PIL import Image
+
+import train
+from src.errors import Interrupted, RunFailed, UsageError
+from src.machine.ranks import World
+from src.models.layers import weights
+from src.runs.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints, read_checkpoint
+from src.runs.folder import METRICS
+from src.training import trainer as engine
+from src.training.evaluation import Evaluator
+from src.training.step import state
+from src.training.trainer import Position, Trainer
+
+TIMINGS = ("images_per_second", "seconds")
+# Counters of a process, which begin anew when it is started again; nothing that is computed depends on them.
+NOT_STATE = {"_at", "_saved_at", "_newest_loss", "_last_update"}
+
+
+class Runs:
+    """Starts training in this process and notes the loss of every step."""
+
+    def __init__(self, photos: Path, patch: pytest.MonkeyPatch):
+        self.photos = photos
+        self.losses: list[float] = []
+        self.trainers: list[Trainer] = []
+        self.after_step: Callable[[int], None] = lambda step: None
+        real_steps, real_init = Trainer._steps, Trainer.__init__
+
+        def steps(trainer: Trainer) -> Iterator[tuple[Tensor, ...]]:
+            for result in real_steps(trainer):
+                self.losses.append(float(result[0].asnumpy()))
+                self.after_step(len(self.losses))
+                yield result
+
+        def init(trainer: Trainer, **parts) -> None:
+            real_init(trainer, **parts)
+            self.trainers.append(trainer)
+
+        patch.setattr(Trainer, "_steps", steps)
+        patch.setattr(Trainer, "__init__", init)
+
+    def start(self, folder: Path, *more: str, val: bool = True) -> list[float]:
+        """Trains into ``folder``; returns the losses of this start's steps, also when it is stopped."""
+        self.losses.clear()
+        data = self.photos if val else self.photos / "alone"
+        words = f"--model tiny --data_path {data} --run_dir {folder} --batch_size 4 --workers 2 --check_data False"
+        try:
+            train.main([*words.split(), *more])
+        finally:
+            self.after_step = lambda step: None
+        return list(self.losses)
+
+    def stop(self, folder: Path, after: int, *more: str, val: bool = True) -> list[float]:
+        """The same, but SIGTERM comes in step ``after``."""
+        self.after_step = lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == after else None
+        with pytest.raises(Interrupted) as stop:
+            self.start(folder, *more, val=val)
+        assert stop.value.signum == signal.SIGTERM
+        return list(self.losses)
+
+
+@pytest.fixture(scope="module")
+def runs(photos, tiny_model) -> Iterator[Runs]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield Runs(photos, patch)
+
+
+FULL = ("--epochs", "2", "--lr", "0.05", "--log_steps", "1", "--save_checkpoint_steps", "4")
+
+
+@pytest.fixture(scope="module")
+def reference(runs, tmp_path_factory) -> tuple[Path, list[float]]:
+    """A run of two epochs (6 steps each, 13 images evaluated) that nothing disturbed, and its losses."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    return folder, runs.start(folder, *FULL, "--tensorboard")
+
+
+@pytest.fixture
+def no_picture(monkeypatch):
+    """Drawing takes longer than the training of these runs."""
+    monkeypatch.setattr(engine, "draw_curves", lambda history, path, title: None)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMINGS} for row in csv.DictReader(file)]
+
+
+def newest(folder: Path):
+    return read_checkpoint(CheckpointFolder(folder / "checkpoints").newest_valid()[0])
+
+
+def assert_same_state(one, other) -> None:
+    for arrays, others in ((one.weights, other.weights), (one.state, other.state)):
+        assert arrays.keys() == others.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, others[name], err_msg=name, strict=True)
+    positions = [checkpoint.meta["position"] for checkpoint in (one, other)]
+    for position in positions:
+        for row in position["history"]:
+            for timing in TIMINGS:
+                del row[timing]
+    assert positions[0] == positions[1]
+
+
+# -- exact resumption --------------------------------------------------------------------------
+
+
+def test_a_run_stopped_three_times_is_the_run_that_was_not(runs, reference, tmp_path, no_picture, monkeypatch, capsys):
+    """In the middle of an epoch, in an evaluation, in the middle of the next epoch."""
+    folder = tmp_path / "run"
+    losses = runs.stop(folder, 2, *FULL)
+    assert [path.name for path in list_checkpoints(folder / "checkpoints")] == ["tiny-1_2.ckpt"]
+    assert f"go on with: python train.py --resume {folder}" in capsys.readouterr().out
+
+    real_run = Evaluator.run
+
+    def signalled_run(*arguments, **keywords):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real_run(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "run", signalled_run)
+        with pytest.raises(Interrupted):
+            runs.start(folder, "--resume", "auto")
+    losses += runs.losses
+    assert newest(folder).meta["position"]["step"] == 6
+    assert rows_or_none(folder) is None
+
+    losses += runs.stop(folder, 3, "--resume", "auto")
+    assert newest(folder).path.name == "tiny-2_3.ckpt"
+    assert len(rows(folder)) == 1
+    losses += runs.start(folder, "--resume", str(folder))
+
+    undisturbed, expected = reference
+    assert losses == expected
+    assert len(set(expected)) == 12
+    assert rows(folder) == rows(undisturbed)
+    assert_same_state(newest(folder), newest(undisturbed))
+
+
+def rows_or_none(folder: Path) -> list[dict[str, str]] | None:
+    return rows(folder) if (folder / "metrics.csv").exists() else None
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--optimizer rmsprop --accumulate 2 --grad_clip 0.1 --loss_scale_mode dynamic --scale_window 1 --lr 0.01",
+        "--optimizer nesterov --amp_level O2 --loss_scale_mode dynamic --loss_scale 1048576 --lr_schedule linear",
+    ],
+)
+def test_every_part_of_the_state_is_resumed(runs, tmp_path, no_picture, flags):
+    """Stopped between the two batches of an update, with a loss scale that changes at every update."""
+    flags = ["--epochs", "1", *flags.split()]
+    expected = runs.start(tmp_path / "whole", *flags, val=False)
+    losses = runs.stop(tmp_path / "stopped", 3, *flags, val=False)
+    losses += runs.start(tmp_path / "stopped", "--resume", "auto", val=False)
+    assert losses == expected
+    assert_same_state(newest(tmp_path / "stopped"), newest(tmp_path / "whole"))
+    end = newest(tmp_path / "whole").state
+    assert end["loss_scale"] not in (1024, 1048576)
+    assert end["global_step"] >= 2
+
+
+def test_a_checkpoint_holds_every_parameter_of_the_step(runs, reference):
+    trainer = runs.trainers[0]
+    checkpoint = newest(reference[0])
+    saved = {id(trainer._state[name]) for name in checkpoint.state}
+    saved |= {id(weights(trainer._network)[name]) for name in checkpoint.weights}
+    lost = {value.name for value in trainer._step.get_parameters() if id(value) not in saved}
+    assert lost <= {"learning_rate", "momentum"}, "set anew from the configuration"
+    assert {"global_step", "overflow_count", "dropout.steps"} <= checkpoint.state.keys()
+    assert all(f"moments.{value.name}" in checkpoint.state for value in trainer._network.trainable_params())
+
+
+def test_a_parameter_added_to_the_step_is_saved_and_asked_for(runs, reference):
+    trainer = runs.trainers[0]
+    trainer._step.added = Parameter(Tensor(1.0, ms.float32), name="added", requires_grad=False)
+    try:
+        assert "added" in state(trainer._step)
+    finally:
+        del trainer._step.added
+    held = trainer._state
+    trainer._state = {**held, "added": Parameter(Tensor(1.0, ms.float32), name="added")}
+    try:
+        with pytest.raises(UsageError, match=r"missing \['added'\]"):
+            trainer.restore(newest(reference[0]))
+    finally:
+        trainer._state = held
+
+
+def test_what_changes_in_a_trainer_is_its_position_and_that_is_saved(runs, reference, tmp_path, no_picture):
+    """A new attribute that training changes has to become part of Position, or resuming would lose it."""
+    before: dict[str, object] = {}
+    real_fit = Trainer.fit
+
+    def fit(trainer: Trainer):
+        before.update({name: repr(value) for name, value in vars(trainer).items()})
+        return real_fit(trainer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "fit", fit)
+        runs.start(tmp_path, "--max_steps", "2", val=False)
+    trainer = runs.trainers[-1]
+    immutable = {name: value for name, value in vars(trainer).items() if isinstance(value, (int, float, str, tuple))}
+    changed = {name for name in immutable if before[name] != repr(immutable[name])}
+    assert changed <= NOT_STATE
+    assert set(vars(trainer)) - set(before) == set()
+    position = newest(reference[0]).meta["position"]
+    assert position.keys() == {field.name for field in dataclasses.fields(Position)}
+    assert dataclasses.asdict(Position(**position)) == position
+
+
+def test_a_best_pointer_that_a_kill_left_behind_is_mended(runs, tmp_path, no_picture):
+    runs.start(tmp_path, "--epochs", "1")
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    best = folder.pointed(BEST)
+    assert best is not None
+    for lost in (tmp_path / "checkpoints" / BEST, tmp_path / "metrics.csv", tmp_path / "result.json"):
+        lost.unlink()
+    assert runs.start(tmp_path, "--resume", "auto") == []
+    assert folder.pointed(BEST) == best
+    assert len(rows(tmp_path)) == 1
+    assert json.loads((tmp_path / "result.json").read_text())["best_checkpoint"] == best.name
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(runs, reference, tmp_path, no_picture, capsys):
+    losses = runs.stop(tmp_path, 6, *FULL)[:4]
+    paths = list_checkpoints(tmp_path / "checkpoints")
+    assert [path.name for path in paths] == ["tiny-1_4.ckpt", "tiny-1_6.ckpt"]
+    paths[1].write_bytes(paths[1].read_bytes()[:-100])
+    losses += runs.stop(tmp_path, 3, "--resume", "auto")
+    printed = capsys.readouterr().out
+    assert f"passed over a damaged checkpoint: {paths[1]}" in printed
+    assert f"going on from {paths[0]}" in printed
+    assert losses == reference[1][:7]
+
+
+# -- what does not fit -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--model_options.channels 4", "another model_options"),
+        ("--num_classes 7", "another num_classes"),
+        ("--optimizer rmsprop", "another optimizer or precision"),
+        ("--loss_scale_mode dynamic", "missing .*loss_scale"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(runs, reference, tmp_path, flags, message):
+    checkpoint = str(newest(reference[0]).path)
+    with pytest.raises(UsageError, match=message):
+        runs.start(tmp_path, *FULL, "--resume", checkpoint, *flags.split())
+
+
+def test_other_data_settings_are_noted_on_resume(runs, reference, tmp_path, no_picture, capsys):
+    checkpoint = str(newest(reference[0]).path)
+    runs.start(tmp_path, *FULL, "--resume", checkpoint, "--batch_size", "6", "--seed", "2")
+    printed = capsys.readouterr().out
+    assert "note: batch_size was 4 and is 6" in printed
+    assert "note: seed was 1 and is 2" in printed
+
+
+# -- how a run ends ----------------------------------------------------------------------------
+
+
+def test_a_run_that_is_over_does_no_further_step(runs, tmp_path, no_picture):
+    assert len(runs.start(tmp_path, "--max_steps", "4", "--epochs", "3", val=False)) == 4
+    assert newest(tmp_path).path.name == "tiny-1_4.ckpt"
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["status"], result["updates"]) == ("stopped after 4 updates (max_steps)", 4)
+    assert runs.start(tmp_path, "--resume", "auto", val=False) == []
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+
+
+def test_early_stop_and_the_number_of_checkpoints_kept(runs, tmp_path, no_picture):
+    """With a learning rate of zero and batch statistics that stay put nothing gets better after the first epoch."""
+    frozen = "--lr 0 --epochs 9 --early_stop 2 --keep_checkpoint_max 1 --crop_scale 1,1 --crop_ratio 1,1"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Evaluator, "run", _as_first(Evaluator.run))
+        runs.start(tmp_path, *frozen.split())
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["status"] == "stopped early: no better top-1 in 2 evaluations"
+    assert (result["epochs"], result["best_epoch"]) == (3, 1)
+    names = [path.name for path in list_checkpoints(tmp_path / "checkpoints")]
+    assert names == ["tiny-1_6.ckpt", "tiny-3_6.ckpt"]
+    assert (result["best_checkpoint"], result["last_checkpoint"]) == tuple(names)
+    assert runs.start(tmp_path, "--resume", "auto") == []
+
+
+def _as_first(real):
+    results = []
+
+    def run(*arguments, **keywords):
+        if not results:
+            results.append(real(*arguments, **keywords))
+        return results[0]
+
+    return run
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_a_good_checkpoint(runs, tmp_path, no_picture):
+    with pytest.raises(RunFailed, match=r"the loss is (nan|inf) at epoch 1, step \d.*tiny-1_1\.ckpt") as failure:
+        runs.start(tmp_path, "--lr", "1e30", "--save_checkpoint_steps", "1", "--epochs", "5", val=False)
+    last = newest(tmp_path)
+    assert str(last.path) in str(failure.value)
+    assert all(np.isfinite(array).all() for array in last.weights.values())
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["diverged", "stopped"]
+
+
+def test_weights_that_are_not_finite_are_never_saved(runs, tmp_path, no_picture):
+    def poison(step: int) -> None:
+        if step == 2:
+            statistics = runs.trainers[-1]._network.features[0].norm.moving_mean
+            statistics.set_data(Tensor(np.full(statistics.shape, np.nan, np.float32)))
+
+    runs.after_step = poison
+    with pytest.raises(RunFailed, match=r"stem.norm.moving_mean holds values that are not finite .* step 2"):
+        runs.start(tmp_path, "--save_checkpoint_steps", "1", "--epochs", "1", val=False)
+    assert newest(tmp_path).path.name == "tiny-1_1.ckpt"
+
+
+def test_overflows_are_counted_and_end_the_run_when_there_is_no_end_to_them(runs, tmp_path, no_picture, capsys):
+    half = "--amp_level O2 --loss_scale_mode dynamic --epochs 1"
+    runs.start(tmp_path / "some", *half.split(), "--loss_scale", "1048576", val=False)
+    checkpoint = newest(tmp_path / "some")
+    count = int(checkpoint.state["overflow_count"])
+    assert 1 <= count <= 5
+    assert checkpoint.state["loss_scale"] == 2.0 ** (20 - count)
+    assert checkpoint.state["global_step"] == 6 - count
+    assert f"| {count} updates skipped for overflow" in capsys.readouterr().out
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(RunFailed, match="the gradients were not finite 3 times in a row"),
+    ):
+        patch.setattr(engine, "MOST_OVERFLOWS_IN_A_ROW", 3)
+        runs.start(tmp_path / "many", *half.split(), "--loss_scale", "18446744073709551616", val=False)
+
+
+# -- the device's data sink --------------------------------------------------------------------
+
+
+def test_the_sink_gets_the_same_steps(runs, reference, tmp_path, no_picture, monkeypatch):
+    """No device here can sink data: a stand-in draws from the pipeline it is given, as the framework's would."""
+    sizes = []
+
+    def data_sink(step, pipeline, sink_size):
+        sizes.append((sink_size, pipeline.get_dataset_size()))
+        batches = pipeline.create_tuple_iterator(num_epochs=1)
+        return lambda: step(*next(batches))
+
+    monkeypatch.setattr(ms, "data_sink", data_sink)
+    monkeypatch.setattr(train, "uses_sink", lambda sink, target: True)
+    losses = runs.stop(tmp_path, 2, *FULL)
+    losses += runs.start(tmp_path, "--resume", "auto", "--max_steps", "8")
+    assert losses == reference[1][:8]
+    assert sizes == [(1, 6), (1, 4), (1, 6)]
+
+
+# -- what a run leaves behind ------------------------------------------------------------------
+
+
+def test_the_run_folder_is_complete(reference):
+    folder, losses = reference
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("checkpoints", "classes.json", "config.yaml", "curves.png", "log.jsonl", "log.txt"),
+        *("metrics.csv", "result.json", "tensorboard"),
+    }
+    assert json.loads((folder / "classes.json").read_text()) == {"class0": 0, "class1": 1, "class2": 2}
+    with (folder / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert tuple(table[0]) == METRICS
+    assert [(row["epoch"], row["step"]) for row in table] == [("1", "6"), ("2", "12")]
+    assert float(table[0]["train_loss"]) == np.mean(losses[:6])
+    assert all(0 <= float(row["top1"]) <= float(row["top5"]) <= 1 for row in table)
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["status"], result["epochs"], result["updates"]) == ("finished", 2, 12)
+    assert result["top1"] == float(table[1]["top1"])
+    assert result["last_checkpoint"] == CheckpointFolder(folder / "checkpoints").pointed(LAST).name
+    with Image.open(folder / "curves.png") as picture:
+        picture.verify()
+        assert picture.size == (1200, 360)
+    events = list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    assert len(events) == 1
+    assert b"train_loss" in events[0].read_bytes()
+
+
+def test_the_log_tells_every_step_and_epoch(reference):
+    folder, losses = reference
+    text = (folder / "log.txt").read_text()
+    for number, loss in enumerate(losses):
+        assert f"epoch: {number // 6 + 1} step: {number % 6 + 1}, loss is {loss:.6g}\n" in text
+    assert "nan" not in text
+    assert text.count("per step time: ") == 2
+    assert "validation: loss " in text
+    assert "train success: finished" in text
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    epochs = [record for record in records if record["event"] == "epoch"]
+    assert [record["epoch"] for record in epochs] == [1, 2]
+    assert set(METRICS) <= epochs[0].keys()
+    assert records[-1]["event"] == "result"
+
+
+# -- several ranks -----------------------------------------------------------------------------
+
+
+def test_ranks_that_do_not_agree_are_reported(runs, reference, monkeypatch):
+    trainer, digests, lines = runs.trainers[0], [], []
+    monkeypatch.setattr(trainer, "_world", World(0, 2))
+    monkeypatch.setattr(trainer, "_log", SimpleNamespace(line=lines.append))
+    for verdict, said in ((True, "all 2 ranks hold the same weights"), (False, "ended with different weights")):
+        monkeypatch.setattr(engine, "all_equal", lambda digest, verdict=verdict: digests.append(digest) or verdict)
+        trainer._compare_ranks()
+        assert said in lines[-1]
+    parameter = trainer._network.trainable_params()[0]
+    value = parameter.asnumpy()
+    parameter.set_data(Tensor(np.nextafter(value, np.float32(9))))
+    trainer._compare_ranks()
+    parameter.set_data(Tensor(value))
+    assert digests[0] == digests[1] != digests[2]
