@@ -39,7 +39,7 @@ quickstart: $(VENV)/.ready
 	@echo "Look at   $(RUN)/curves.png, metrics.csv, log.txt and eval.json"
 	@echo "Next      $(BIN)/python summary.py                     all networks, their sizes, published accuracies"
 	@echo "          $(BIN)/python train.py --help                every key of a run"
-	@echo "          $(BIN)/python train.py --config_path spnasnet_cpu --data_path $(DATA)"
+	@echo "          $(BIN)/python train.py --config_path digits --model spnasnet --data_path $(DATA)"
 
 spos-tutorial: $(VENV)/.ready
 	@"$(BIN)/python" -m src.data.sample "$(DATA)"

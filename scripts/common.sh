@@ -110,8 +110,9 @@ recipe() {
         printf '%s' "$CONFIG"
         return
     }
-    if [[ $1 == cpu ]]; then
-        files=("$ROOT/configs/${NETWORK}_cpu.yaml")
+    if [[ $1 == cpu ]]; then # a name that any network has, with a file of its own or without
+        printf '%s' "${NETWORK}_cpu"
+        return
     elif (($2 == 1)); then
         files=("$ROOT/configs/${NETWORK}_${1}"_1p.yaml "$ROOT/configs/${NETWORK}_${1}"_[2-9]p.yaml)
     else

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from src.models import ModelEntry, Published, create_model, get_entry, list_models, tracing
-from src.settings.config import RECIPE_FOLDER
+from src.settings.config import RECIPE_FOLDER, digits_recipes
 
 BEGIN, END = "<!-- networks: made by `python summary.py --markdown` -->", "<!-- end of networks -->"
 
@@ -34,7 +34,8 @@ def _accuracy(published: Published) -> str:
 
 
 def _recipes(entry: ModelEntry) -> str:
-    names = sorted(path.stem for path in RECIPE_FOLDER.glob(f"{entry.name}_*.yaml"))
+    files = [path.stem for path in RECIPE_FOLDER.glob("*.yaml")]
+    names = sorted(name for name in {*files, *digits_recipes()} if name.startswith(f"{entry.name}_"))
     longer = [name for name in list_models() if name.startswith(f"{entry.name}_")]
     own = [name for name in names if not any(name.startswith(f"{other}_") for other in longer)]
     return " ".join(f"`{name.removeprefix(entry.name + '_')}`" for name in own)

@@ -340,14 +340,31 @@ def _as_float(value: Any, what: str) -> float:
 _SCHEMA = schema()
 
 
+def digits_network(name: str) -> str:
+    """The network that ``<network>_cpu``, the name of a recipe, trains on the digits; ``""`` for any other name.
+
+    Once each was a file, and they differed in the network alone; MnasNet's differs in more and is one still.
+    """
+    path = Path(name)
+    network = path.name.removesuffix(".yaml").removesuffix("_cpu")
+    is_ours = path.parent in (Path(), Path("configs")) or path.parent.resolve() == RECIPE_FOLDER
+    return network if is_ours and f"{network}_cpu" in digits_recipes() else ""
+
+
+def digits_recipes() -> list[str]:
+    """``<network>_cpu`` of every network that has a recipe for larger devices."""
+    at_scale = (re.fullmatch(r"(.+)_(?:ascend|gpu)_\d+p", path.stem) for path in sorted(RECIPE_FOLDER.glob("*.yaml")))
+    return [f"{network}_cpu" for network in dict.fromkeys(match[1] for match in at_scale if match)]
+
+
 def find_recipe(name: str) -> Path:
     """A recipe by path, by its name in ``configs/`` with or without ``.yaml``, or by that of an original's file."""
     for path in (Path(name), ROOT / name, RECIPE_FOLDER / name, RECIPE_FOLDER / f"{name}.yaml"):
         if path.is_file():
             return path
-    if recipe := recipe_of(name):
+    if recipe := "digits" if digits_network(name) else recipe_of(name):
         return RECIPE_FOLDER / f"{recipe}.yaml"
-    recipes = [path.stem for path in sorted(RECIPE_FOLDER.glob("*.yaml"))]
+    recipes = [path.stem for path in sorted(RECIPE_FOLDER.glob("*.yaml"))] + digits_recipes()
     raise UsageError(f"there is no configuration {name!r}{nearest(name, recipes)}; `ls configs` shows the recipes")
 
 
@@ -365,6 +382,8 @@ def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = N
                 notes[key] = value
             else:
                 values[key] = coerce(str(key), value, path.name)
+        if name == "digits" and (network := digits_network(str(recipe))):
+            name, values["model"] = f"{network}_cpu", network
     for key, value in (overrides or {}).items():
         if key == "model_options":  # options add to the recipe's
             values[key] = {**values[key], **coerce(key, value, "command line")}

@@ -135,6 +135,9 @@ def test_what_makes_no_sense_is_refused_by_name(recipe, text, said):
 def test_a_file_that_is_not_there_names_its_nearest_recipe():
     with pytest.raises(UsageError, match="did you mean 'spnasnet_cpu'"):
         load_config("spnasnet_cp")
+    for elsewhere in ("/nowhere/at/all_cpu.yaml", "/nowhere/spnasnet_cpu.yaml", "nowhere/spnasnet_cpu", "spos_cpu"):
+        with pytest.raises(UsageError, match="there is no configuration"):
+            load_config(elsewhere)
     with pytest.raises(UsageError, match="cannot read"):
         read_yaml(Path("/nowhere/at/all.yaml"))
 
@@ -147,7 +150,10 @@ def test_a_recipe_is_found_by_name_and_path_from_anywhere(tmp_path, monkeypatch,
         "configs/spnasnet_cpu.yaml",
         root / "configs" / "spnasnet_cpu.yaml",
     ):
-        assert load_config(name).recipe == "spnasnet_cpu"
+        config = load_config(name)
+        assert (config.recipe, config.model) == ("spnasnet_cpu", "spnasnet")
+    (tmp_path / "spnasnet_cpu").write_text("model: mnasnet")
+    assert load_config("spnasnet_cpu").model == "mnasnet"  # a file here comes first, as with every name
 
 
 def test_command_line_over_recipe_over_default(recipe):

@@ -11,6 +11,7 @@ from src.training.lr_schedule import learning_rates
 CONFIGS = {path.stem: load_config(path) for path in sorted(RECIPE_FOLDER.glob("*.yaml"))}
 # Recipes named after a job, not after one network on one platform.
 JOBS = {
+    "digits": "train.py --model NAME",
     "quickstart": "make quickstart",
     "shufflenetv1_transfer": "scripts/compat/run_transfer.sh",
     "spos_supernet": "train.py --train_supernet",
@@ -99,7 +100,18 @@ def test_every_network_has_recipes():
     for model in list_models():
         platforms = {recipe.removeprefix(f"{model}_") for recipe in CONFIGS if CONFIGS[recipe].model == model}
         trained_at_scale = {"gpu_4p"} if model.startswith("spos_") else {"ascend_1p", "ascend_8p", "gpu_1p", "gpu_8p"}
-        assert {"cpu"} | trained_at_scale <= platforms, model
+        assert trained_at_scale <= platforms, model
+
+
+def test_every_network_trains_on_the_digits_by_its_own_name():
+    from src.models import list_models
+
+    digits = load_config("digits")
+    for model in list_models():
+        config = load_config(f"{model}_cpu")
+        differing = {key: value for key, value in config.items() if value != digits[key]}
+        assert differing == {"model": model, **({"epochs": 20} if model == "mnasnet" else {})}
+        assert config.recipe == f"{model}_cpu"
 
 
 def test_the_published_forms_are_offered_by_name():
