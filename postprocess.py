@@ -13,7 +13,7 @@ from pathlib import Path
 
 from src.errors import UsageError, run
 from src.export.scoring import Score, read_labels, score
-from src.files import write_text
+from src.files import write_csv
 
 
 def main(argv: list[str]) -> None:
@@ -38,8 +38,11 @@ def main(argv: list[str]) -> None:
     result_folder = options.result_path or options.result_dir or "result_Files"
     result = score(Path(result_folder), read_labels(Path(label_file)), options.skip_bad_images)
     if options.per_class:
-        rows = [f"{label},{images},{hits / max(images, 1)}" for label, (images, hits) in enumerate(result.per_class)]
-        write_text(Path(options.per_class), "\n".join(["class,images,top1", *rows]) + "\n")
+        rows = [
+            {"class": label, "images": images, "top1": hits / max(images, 1)}
+            for label, (images, hits) in enumerate(result.per_class)
+        ]
+        write_csv(Path(options.per_class), ("class", "images", "top1"), rows)
     print(report(result, options))
 
 

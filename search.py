@@ -6,7 +6,6 @@ With --export_subnet RECIPE it instead cuts the weights of that recipe's path ou
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from src.data.dataset import EvalData
 from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
+from src.files import sha256
 from src.machine.device import describe_device, set_up
 from src.machine.ranks import World, all_reduce_sum, current_world, initialise, leave
 from src.machine.stop import StopRequest
@@ -106,7 +106,7 @@ def search_folder(config: Config, world: World) -> RunFolder:
 def search(config: Config, trained: Trained, folder: RunFolder, log: Log, world: World, target: str) -> None:
     tables = tables_of(config, trained.space)
     the_search = search_of(config, trained.space, tables)
-    header = header_of(config, trained.space, hashlib.sha256(trained.checkpoint.read_bytes()).hexdigest())
+    header = header_of(config, trained.space, sha256(trained.checkpoint))
     journal = Journal(folder.path / JOURNAL, header, is_writing=world.is_main)
     all_reduce_sum([0])  # every rank has read the journal before rank 0 adds to it
     if world.is_main:

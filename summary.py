@@ -20,6 +20,7 @@ import yaml
 from mindspore import nn
 
 from src.errors import UsageError, run
+from src.files import write_text
 from src.models import create_model, get_entry, list_models, micronet, tracing
 from src.models import table as model_table
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> None:
     if arguments.json == "-":
         print(text)
     else:
-        Path(arguments.json).write_text(text + "\n", encoding="utf-8")
+        write_text(Path(arguments.json), text + "\n")
 
 
 class Parser(argparse.ArgumentParser):

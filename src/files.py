@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import hashlib
+import io
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
@@ -15,18 +20,44 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Replaces ``path`` by ``content`` as JSON for people: indented, names as they are."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replaces ``path`` by a table with a head: of each row the ``columns``, an empty field for None."""
+    write_text(path, csv_text(columns, ([row[column] for column in columns] for row in rows)))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table with a head as CSV text, floats with all their digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of ``path`` which, once written, is flushed and takes its place."""
+def replacing(path: Path, is_flushed: bool = True) -> Iterator[Path]:
+    """A temporary path in the folder of ``path`` which, once written, is flushed and takes its place.
+
+    Args:
+        is_flushed: without it a power cut may leave ``path`` empty: for the many small files of a set that can be
+            made again, where the disk would be waited for at each.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        flush(temporary)
+        if is_flushed:
+            flush(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        flush(path.parent)
+        if is_flushed:
+            flush(path.parent)
     finally:
         for leftover in path.parent.glob(f"{temporary.stem}*"):  # the framework's own temporary file as well
             leftover.unlink(missing_ok=True)
@@ -39,6 +70,15 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _umask() -> int:

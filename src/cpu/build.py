@@ -15,6 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from src.files import replacing
+
 SOURCES = Path(__file__).parent / "csrc"
 FLAGS = (
     "-std=c++17",
@@ -99,13 +101,11 @@ def _output(command: list[str]) -> str:
 def _build(compiler: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder, ThreadPoolExecutor() as pool:
-            built = Path(folder) / path.name
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool, replacing(path) as built:
             sources = {source: f"{folder}/{source.stem}.o" for source in sorted(SOURCES.glob("*.cc"))}
             compiling = [[compiler, *flags(), "-c", str(source), "-o", out] for source, out in sources.items()]
             list(pool.map(_compile, compiling))
             _compile([compiler, *flags(), *sources.values(), "-o", str(built)])
-            built.replace(path)
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(str(error)) from error
 

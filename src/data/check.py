@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from src.data.folders import Images, build_class_index, check_same_classes, find_split, find_val, list_images, some
 from src.data.images import FORMATS, is_image_name, to_rgb
 from src.errors import UsageError, run
+from src.files import write_text
 
 _log = logging.getLogger(__name__)
 
@@ -228,9 +228,7 @@ class _Kept:
     def save(self, stamp: str, findings: list[tuple[str, str | None, str | None]]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, encoding="utf-8") as unfinished:
-                json.dump({"stamp": stamp, "findings": findings}, unfinished)
-            Path(unfinished.name).replace(self.path)
+            write_text(self.path, json.dumps({"stamp": stamp, "findings": findings}))
         except OSError as error:
             _log.warning("the check's result could not be kept and the check will run again: %s", error)
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from src.errors import UsageError, run
+from src.files import replacing
 
 IMAGE_SIZE = 32
 VAL_IMAGES = 360
@@ -55,9 +56,8 @@ def write_sample(folder: str | os.PathLike) -> None:
     for name in sorted(set(images) - present):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}")
-        Image.fromarray(images[name]).save(unfinished, "PNG")
-        unfinished.replace(path)
+        with replacing(path, is_flushed=False) as unfinished:
+            Image.fromarray(images[name]).save(unfinished, "PNG")
 
 
 def _enlarge(scan: np.ndarray) -> np.ndarray:

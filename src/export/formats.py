@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from mindspore import Tensor, nn
 
 from src.errors import UsageError
 from src.export.graph import INPUT_NAME, OUTPUT_NAME, Graph
+from src.files import replacing
 
 FORMATS = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
 MINDIR_FOR = ("mindspore", "lite-2.0")
@@ -35,20 +34,13 @@ def write(graph: Graph, path: Path, file_format: str, target: str = "CPU") -> No
     if file_format == "AIR" and target != "Ascend":
         raise UsageError(f"--file_format AIR needs an Ascend device, this is {target}: choose MINDIR or ONNX")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as folder:
-        unfinished = Path(folder) / path.name
+    with replacing(path) as unfinished:
         if file_format == "ONNX":
-            _write_onnx(graph, unfinished)
+            names = {"input_names": [INPUT_NAME], "output_names": [OUTPUT_NAME]}
+            ms.onnx.export(graph.cell, graph.placeholder(), file_name=str(unfinished), **names)
         else:
             with contextlib.redirect_stdout(io.StringIO()):  # the framework prints of its progress
                 ms.export(graph.cell, graph.placeholder(), file_name=str(unfinished), file_format=file_format)
-        shutil.move(unfinished, path)
-
-
-def _write_onnx(graph: Graph, path: Path) -> None:
-    ms.onnx.export(
-        graph.cell, graph.placeholder(), file_name=str(path), input_names=[INPUT_NAME], output_names=[OUTPUT_NAME]
-    )
 
 
 def runner(path: Path, file_format: str) -> Run:

@@ -16,6 +16,7 @@ import onnx
 from src.errors import RunFailed, UsageError
 from src.export.graph import INPUT_NAME
 from src.export.quantize import nodes_of
+from src.files import replacing
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "ascend310_infer" / "out"
 _METHODS = {"minmax": "MAX_MIN", "entropy": "KL", "percentile": "REMOVAL_OUTLIER"}
@@ -60,7 +61,8 @@ def convert(source: Path, target: Path, config: str = "") -> None:
             settings[0].write_text(config)
         images = int(size[1]) if (size := re.search(r"calibrate_size=(\d+)", config)) else 0
         _run("convert", source, output, *settings, seconds=_SECONDS + images * _SECONDS_PER_IMAGE)
-        target.write_bytes(output.with_suffix(".mindir").read_bytes())
+        with replacing(target) as unfinished:
+            unfinished.write_bytes(output.with_suffix(".mindir").read_bytes())
 
 
 def int8_config(

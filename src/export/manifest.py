@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from src.errors import UsageError
 from src.export.graph import INPUT_NAME, OUTPUT_NAME, Graph
 from src.export.parity import Parity
 from src.export.source import Source
-from src.files import write_text
+from src.files import sha256, write_json
 from src.machine.device import versions
 
 FORMAT = 1
@@ -34,7 +33,7 @@ def file_entry(path: Path, file_format: str, graph: Graph, num_classes: int, par
         "file": path.name,
         "format": file_format,
         "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256(path),
         "input": {
             "name": INPUT_NAME,
             "shape": list(graph.input_shape),
@@ -61,7 +60,7 @@ def write_manifest(path: Path, source: Source, files: list[dict[str, Any]], merg
         "files": files,
         "versions": {**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, content)
 
 
 def read_manifest(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -78,6 +77,6 @@ def read_manifest(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UsageError(f"{path} cannot be read: export {file.name} again with export.py") from error
     except StopIteration:
         raise UsageError(f"{path} does not describe {file.name}: export it again with export.py") from None
-    if hashlib.sha256(file.read_bytes()).hexdigest() != entry["sha256"]:
+    if sha256(file) != entry["sha256"]:
         raise UsageError(f"{file} is not the file that {path.name} describes: export it again")
     return dict(content), entry

@@ -13,6 +13,7 @@ import numpy as np
 from mindspore.train import mind_ir_pb2 as mind_ir
 
 from src.errors import UsageError
+from src.files import replacing
 
 VERSION = 1
 READABLE = 3  # what MindSpore 2.10 writes
@@ -82,9 +83,8 @@ def rewrite_file(path: Path) -> None:
     model = mind_ir.ModelProto()
     model.ParseFromString(path.read_bytes())
     rewrite(model)
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_bytes(model.SerializeToString())
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(model.SerializeToString())
 
 
 def rewrite(model: mind_ir.ModelProto) -> None:

@@ -13,6 +13,7 @@ import onnx
 import onnx.version_converter
 
 from src.export.graph import INPUT_NAME
+from src.files import replacing
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 PARTS = ("first", "last", "depthwise")
@@ -58,7 +59,8 @@ def quantize_int8(
             )
         model = onnx.load(quantized)
         _shield(model, names)
-        onnx.save(model, target)
+        with replacing(target) as unfinished:
+            onnx.save(model, unfinished)
 
 
 def nodes_of(model: onnx.ModelProto, parts: Sequence[str]) -> list[str]:

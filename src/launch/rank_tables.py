@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import re
 import shutil
 import socket
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UsageError, run
+from src.files import write_text
 
 CARDS = 8
 CARD_KEYS = ("device_id", "device_ip", "rank_id")
@@ -153,10 +153,8 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def write_table(table: dict[str, Any], path: Path) -> None:
     """Writes ``table`` so that ``path`` is whole or absent."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(json.dumps(table, indent=4) + "\n", encoding="utf-8")
-        part.replace(path)
+        write_text(path, json.dumps(table, indent=4) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     print(f"rank table written to {path.resolve()}")

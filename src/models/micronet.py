@@ -18,9 +18,7 @@ product, other pooling, concat, split and dropout count nothing.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable, Iterable
 from math import prod
 from unittest import mock
@@ -29,6 +27,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from src.errors import UsageError
+from src.files import csv_text
 from src.models.layers import ChannelShuffle, GlobalAvgPool, HardSigmoid, HardSwish
 
 MILLION = 1e6
@@ -146,11 +145,7 @@ def table(operations: Iterable[Operation]) -> list[list[str | int | float]]:
 
 def table_csv(operations: Iterable[Operation]) -> str:
     """The table as CSV text."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(table(operations))
-    return text.getvalue()
+    return csv_text(COLUMNS, table(operations))
 
 
 def _row(*cells_and_counts) -> list[str | int | float]:

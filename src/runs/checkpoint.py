@@ -10,7 +10,6 @@ pointers ``last`` and ``best`` move after that. A kill at any moment leaves the 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ import numpy as np
 from mindspore import Parameter, nn
 
 from src.errors import UsageError
-from src.files import replacing, write_text
+from src.files import replacing, sha256, write_text
 from src.machine.device import quiet_framework
 from src.models.upstream_weights import assign_weights, form_mismatch, translate
 
@@ -50,18 +49,6 @@ class Checkpoint:
     meta: dict[str, Any]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def _checksum_file(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
@@ -85,7 +72,7 @@ def write_checkpoint(
         # The framework replaces an existing file by removing it first; here that is our own temporary one.
         with quiet_framework():
             ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)
-        summary = {"sha256": _sha256(temporary), "bytes": temporary.stat().st_size}
+        summary = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size}
         write_text(_checksum_file(path), json.dumps(summary, indent=1))
 
 
@@ -109,7 +96,7 @@ def verify(path: Path) -> None:
         expected = json.loads(checksum.read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{checksum} is damaged; remove it only if you trust {path.name}") from error
-    if _sha256(path) != expected:
+    if sha256(path) != expected:
         raise UsageError(f"{path} is damaged: its SHA-256 is not the one in {checksum.name}")
 
 

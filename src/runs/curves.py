@@ -13,6 +13,8 @@ matplotlib.use("Agg")  # a server has no screen
 
 from matplotlib import pyplot as plt
 
+from src.files import replacing
+
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     """Draws the rows of metrics.csv to ``path`` (PNG): three panels over the epoch number."""
@@ -42,8 +44,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path, title: str) ->
         if axes.lines:
             axes.legend(loc=place)
     figure.suptitle(title, parse_math=False)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    save_picture(figure, path)
 
 
 def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -62,5 +63,11 @@ def draw_confusion(confusion: np.ndarray, classes: Sequence[str], path: Path) ->
                 shade = "white" if share[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=shade, fontsize=8)
     figure.colorbar(picture, shrink=0.8)
-    figure.savefig(path, dpi=100)
+    save_picture(figure, path)
+
+
+def save_picture(figure: plt.Figure, path: Path) -> None:
+    """Writes ``figure`` to ``path`` (PNG), whole or not at all, and lets go of it."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100)
     plt.close(figure)

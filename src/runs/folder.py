@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from src.errors import UsageError
-from src.files import write_text
+from src.files import write_csv, write_json, write_text
 from src.runs.checkpoint import BEST, LAST, SUFFIX, CheckpointFolder, list_checkpoints
 from src.settings.config import Config
 
@@ -38,16 +35,11 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """One JSON file, e.g. classes.json ({class: index}) or result.json."""
-        write_text(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_json(self.path / name, content)
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """metrics.csv anew: one row an epoch, an empty field for what was not measured."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
-        writer.writeheader()
-        for row in history:
-            writer.writerow({key: row[key] for key in METRICS})
-        write_text(self.path / "metrics.csv", text.getvalue())
+        write_csv(self.path / "metrics.csv", METRICS, history)
 
 
 def is_run(path: Path) -> bool:

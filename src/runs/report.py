@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from src import files
 from src.data.preprocessing import Preprocessing
-from src.files import write_text
 from src.runs.curves import draw_confusion
 
 COLUMNS = ("model", "checkpoint", "loss", "top1", "top5", "images", "total", "images_per_second", "preprocessing")
@@ -22,13 +19,14 @@ def write_json(results: Sequence[Mapping[str, Any]], best: Mapping[str, Any], pa
     """The best result; where several checkpoints were evaluated, all of them under ``all``."""
     content = dict(best) if len(results) == 1 else {**best, "all": list(results)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    files.write_json(path, content)
 
 
 def write_csv(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """One row per checkpoint."""
     rows = [{**row, "preprocessing": str(Preprocessing.from_dict(row["preprocessing"]))} for row in results]
-    _write_rows(path, COLUMNS, rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_csv(path, COLUMNS, rows)
 
 
 def write_per_class(confusion: np.ndarray, classes: Sequence[str], folder: Path) -> list[Path]:
@@ -39,15 +37,7 @@ def write_per_class(confusion: np.ndarray, classes: Sequence[str], folder: Path)
         for label, name in enumerate(classes)
     ]
     table, picture = folder / "per_class.csv", folder / "confusion.png"
-    _write_rows(table, ("class", "images", "top1"), rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_csv(table, ("class", "images", "top1"), rows)
     draw_confusion(confusion[: len(classes), : len(classes)], classes, picture)
     return [table, picture]
-
-
-def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())

@@ -38,12 +38,10 @@ class Journal:
         self._file = path.open("ab") if is_writing else None
         if self._file is None:
             return
-        if whole:
-            self._file.truncate(whole)
-        else:
-            self._file.truncate(0)
+        self._file.truncate(whole)
+        if not whole:
             self._write({"search": header})
-            flush(path.parent)  # a new file's name has to survive a power cut too
+        flush(path.parent)  # the name has to survive a power cut too; whoever made the file may have been killed first
 
     def _read(self, header: Mapping) -> int:
         """Takes over the whole lines of the file; returns their length in bytes."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +16,8 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
 from src.errors import UsageError
-from src.files import write_text
+from src.files import csv_text, write_text
+from src.runs.curves import save_picture
 from src.settings.config import Config, load_config, schema
 from src.space.choices import BLOCKS
 from src.space.constraints import Bound, read_bounds
@@ -82,23 +81,18 @@ def candidates_csv(candidates: Sequence[Candidate], tables: Mapping[str, Table])
     front of accuracy against FLOPs."""
     costs = costs_of(candidates, tables)
     front = set(front_of(candidates, costs["flops"]).tolist())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "generation", "accuracy", *costs, "pareto", "blocks", "channels"])
-    for row, candidate in enumerate(candidates):
-        blocks, channels = candidate.architecture
-        writer.writerow(
-            [
-                candidate.index,
-                candidate.generation,
-                f"{candidate.accuracy:.6f}",
-                *(f"{costs[name][row]:.6f}" for name in costs),
-                int(row in front),
-                " ".join(map(str, blocks)),
-                " ".join(map(str, channels)),
-            ]
-        )
-    return text.getvalue()
+    rows = [
+        [
+            candidate.index,
+            candidate.generation,
+            f"{candidate.accuracy:.6f}",
+            *(f"{costs[name][row]:.6f}" for name in costs),
+            int(row in front),
+            *(" ".join(map(str, part)) for part in candidate.architecture),
+        ]
+        for row, candidate in enumerate(candidates)
+    ]
+    return csv_text(("index", "generation", "accuracy", *costs, "pareto", "blocks", "channels"), rows)
 
 
 def recipe_text(candidate: Candidate, trained: Config, tables: Mapping[str, Table], scored_on: str) -> str:
@@ -144,7 +138,7 @@ def draw_generations(candidates: Sequence[Candidate], path: Path) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 def draw_cloud(candidates: Sequence[Candidate], cost: np.ndarray, table: Table, path: Path) -> None:
@@ -163,7 +157,7 @@ def draw_cloud(candidates: Sequence[Candidate], cost: np.ndarray, table: Table, 
     figure.colorbar(picture, label="generation", ticks=MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 def draw_choices(best: Sequence[Candidate], space: Space, path: Path) -> None:
@@ -181,7 +175,7 @@ def draw_choices(best: Sequence[Candidate], space: Space, path: Path) -> None:
         axes.set_xticks(range(length))
         axes.set_yticks(range(len(names)), names)
         figure.colorbar(picture, ax=axes)
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 def draw_samplers(config: Config, space: Space, path: Path) -> list[str]:
@@ -222,13 +216,8 @@ def draw_samplers(config: Config, space: Space, path: Path) -> list[str]:
         axes.label_outer()
         spans = f"{flops.min():.4g} to {flops.max():.4g} MFLOPs, {params.min():.4g} to {params.max():.4g} M parameters"
         lines.append(f"{method}: {SAMPLED_PATHS} paths from {spans}")
-    _save(figure, path)
+    save_picture(figure, path)
     return lines
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 def write_index(
