@@ -18,7 +18,6 @@ import pytest
 from mindspore import nn
 
 from src.errors import UsageError
-from src.files import write_text
 from src.runs import checkpoint
 from src.runs.checkpoint import (
     BEST,
@@ -32,6 +31,7 @@ from src.runs.checkpoint import (
     verify,
     write_checkpoint,
 )
+from tests.durability import assert_survives, names_given, recorded
 
 KILLS = 20
 DAMAGES = 200
@@ -126,34 +126,14 @@ def test_nothing_stays_of_a_write_that_fails(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_everything_is_flushed_to_disk_before_it_gets_its_name(tmp_path, monkeypatch):
-    events = []
-    real_fsync, real_replace = os.fsync, Path.replace
-
-    def fsync(descriptor):
-        events.append(("flush", Path(f"/proc/self/fd/{descriptor}").readlink().name))
-        real_fsync(descriptor)
-
-    def replace(path, target):
-        events.append(("rename", path.name, Path(target).name))
-        return real_replace(path, target)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(Path, "replace", replace)
-    CheckpointFolder(tmp_path / "c").save("net", 1, 1, arrays(), {}, {})
-    renames = [event for event in events if event[0] == "rename"]
-    assert [event[2] for event in renames] == ["net-1_1.ckpt.json", "net-1_1.ckpt", LAST]
-    for _, temporary, name in renames:
-        place = events.index(("rename", temporary, name))
-        assert ("flush", temporary) in events[:place]
-        assert events[place + 1] == ("flush", "c")  # the folder, so that the new name survives a power cut too
-
-
-def test_write_text_replaces(tmp_path):
-    write_text(tmp_path / "a.txt", "one")
-    write_text(tmp_path / "a.txt", "zwölf")
-    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "zwölf"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+def test_everything_is_flushed_to_disk_before_it_gets_its_name(tmp_path):
+    """The checksum is there before the checkpoint it is of, and that before a pointer says so."""
+    with recorded() as events:
+        CheckpointFolder(tmp_path / "c").save("net", 1, 1, arrays(), {}, {}, is_best=True)
+    names = ["net-1_1.ckpt.json", "net-1_1.ckpt", LAST, BEST]
+    assert names_given(events) == names
+    for name in names:
+        assert_survives(tmp_path / "c" / name, events)
 
 
 # -- damage ------------------------------------------------------------------------------------
