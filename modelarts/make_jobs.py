@@ -1,26 +1,28 @@
-"""Writes the ModelArts job files of every network: python modelarts/make_jobs.py [FOLDER]
+"""Writes the ModelArts job files of every network: python -m modelarts.make_jobs FOLDER
 
-The files are bodies of the platform's "create training job" request (version 2). Replace BUCKET, the engine
-version and the flavor by your own.
+FOLDER/<network>/{train,eval,export}.json are bodies of the platform's "create training job" request (version 2).
+Replace BUCKET, the engine version and the flavor by your own.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
-# network: the recipe for eight devices
-RECIPES = {
-    "spnasnet": "spnasnet_ascend_8p",
-    "proxylessnas_mobile": "proxylessnas_mobile_ascend_8p",
-    "shufflenetv1": "shufflenetv1_ascend_8p",
-    "mnasnet": "mnasnet_ascend_8p",
-    "spos_oneshot": "spos_oneshot_gpu_4p",
-    "spos_oneshot_plus": "spos_oneshot_plus_gpu_4p",
-    "spos_oneshot_s_plus": "spos_oneshot_s_plus_gpu_4p",
-}
+from src.models import list_models
+from src.settings.config import RECIPE_FOLDER
+
+PROGRAMS = ("train", "eval", "export")
 CARDS = 8
+
+
+def recipe_of(network: str) -> dict[str, str]:
+    """The arguments that choose how to train: the recipe for most Ascends, else for most GPUs, else none."""
+    named = (re.fullmatch(rf"{network}_(ascend|gpu)_(\d+)p", path.stem) for path in RECIPE_FOLDER.glob("*.yaml"))
+    recipes = [(match[1] == "ascend", int(match[2]), match[0]) for match in named if match]
+    return {"config_path": max(recipes)[2]} if recipes else {"model": network}
 
 
 def storage(name: str, folder: str, what: str) -> dict:
@@ -34,7 +36,7 @@ def job(network: str, program: str) -> dict:
     inputs = [storage("checkpoint_url", f"{network}/checkpoint", "checkpoints, or the folder of a run")]
     images = storage("data_url", "imagenet", "images: train/ and val/ with a folder per class")
     if program == "train":
-        arguments |= {"config_path": RECIPES[network], "is_distributed": "True"}
+        arguments |= {**recipe_of(network), "is_distributed": "True"}
         inputs = [images]
     elif program == "eval":
         inputs = [images, *inputs]
@@ -56,12 +58,14 @@ def job(network: str, program: str) -> dict:
 
 
 def main(folder: Path) -> None:
-    for network in RECIPES:
-        for program in ("train", "eval", "export"):
+    for network in list_models():
+        for program in PROGRAMS:
             path = folder / network / f"{program}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(job(network, program), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent)
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m modelarts.make_jobs FOLDER")
+    main(Path(sys.argv[1]))

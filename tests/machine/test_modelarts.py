@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import time
 import types
@@ -12,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from modelarts import make_jobs
 from src.errors import Interrupted, UsageError
 from src.machine.modelarts import fetch_once, given, job_from, job_name, on_modelarts, split_options
+from src.models import list_models
 from src.settings.config import parse_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,20 +237,64 @@ def test_a_failed_fetch_is_tried_again(tmp_path, monkeypatch):
     assert not fetch_once("obs://b/d", tmp_path / "local", "job", fail)
 
 
-def test_job_files_are_those_the_table_gives(tmp_path):
-    subprocess.run([sys.executable, ROOT / "modelarts/make_jobs.py", tmp_path], check=True)
-    made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.json")}
-    kept = {path.relative_to(ROOT / "modelarts"): path.read_text() for path in (ROOT / "modelarts").rglob("*.json")}
-    assert made == kept, "run python modelarts/make_jobs.py"
+@pytest.fixture(scope="module")
+def jobs(tiny_model, tmp_path_factory) -> dict[tuple[str, str], dict]:
+    """(network, program): the request that make_jobs.py writes, one network more being registered."""
+    folder = tmp_path_factory.mktemp("jobs")
+    make_jobs.main(folder)
+    made = {(path.parent.name, path.stem): json.loads(path.read_text()) for path in folder.rglob("*") if path.is_file()}
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".json"}
+    return made
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "modelarts").rglob("*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
-def test_job_files_start_what_exists(path):
-    algorithm = json.loads(path.read_text())["algorithm"]
-    program = path.stem
-    assert algorithm["boot_file"] == f"{algorithm['code_dir']}{program}.py"
+def test_every_registered_network_has_its_jobs(jobs):
+    assert set(jobs) == {(network, program) for network in list_models() for program in make_jobs.PROGRAMS}
+    assert ("tiny", "train") in jobs and len(jobs) >= 24
+
+
+def test_a_request_has_the_form_the_platform_asks_for(jobs):
+    images = {
+        "name": "data_url",
+        "description": "images: train/ and val/ with a folder per class",
+        "remote": {"obs": {"obs_url": "/BUCKET/imagenet/"}},
+    }
+    assert jobs["mnasnet", "train"] == {
+        "kind": "job",
+        "metadata": {"name": "mnasnet-train", "description": "train.py of mnasnet"},
+        "algorithm": {
+            "code_dir": "/BUCKET/code/",
+            "boot_file": "/BUCKET/code/train.py",
+            "engine": {"engine_name": "Ascend-Powered-Engine", "engine_version": "ENGINE_VERSION"},
+            "parameters": [
+                {"name": "enable_modelarts", "value": "True"},
+                {"name": "device_target", "value": "Ascend"},
+                {"name": "config_path", "value": "mnasnet_ascend_8p"},
+                {"name": "is_distributed", "value": "True"},
+            ],
+            "inputs": [images],
+            "outputs": [
+                {
+                    "name": "train_url",
+                    "description": "what the job writes",
+                    "remote": {"obs": {"obs_url": "/BUCKET/mnasnet/train/"}},
+                }
+            ],
+        },
+        "spec": {"resource": {"flavor_id": "FLAVOR_WITH_8_CARDS", "node_count": 1}},
+    }
+    for program, inputs in (("eval", ["data_url", "checkpoint_url"]), ("export", ["checkpoint_url"])):
+        request = jobs["spos_oneshot", program]
+        assert [each["name"] for each in request["algorithm"]["inputs"]] == inputs
+        assert request["spec"]["resource"]["flavor_id"] == "FLAVOR_WITH_1_CARDS"
+        parameters = {each["name"]: each["value"] for each in request["algorithm"]["parameters"]}
+        assert parameters.get("file_format") == ("MINDIR" if program == "export" else None)
+
+
+@pytest.mark.parametrize("network", ["tiny", *list_models()])
+@pytest.mark.parametrize("program", make_jobs.PROGRAMS)
+def test_jobs_start_what_exists(jobs, network, program):
+    algorithm = jobs[network, program]["algorithm"]
+    assert algorithm["boot_file"] == f"{algorithm['code_dir']}{program}.py" and (ROOT / f"{program}.py").is_file()
     argv = [f"--{each['name']}={each['value']}" for each in algorithm["parameters"]]
     argv += [f"--{each['name']}=/tmp/{each['name']}" for each in algorithm["inputs"] + algorithm["outputs"]]
     job = job_from(argv, program, {"JOB_ID": "1"})
@@ -259,7 +304,10 @@ def test_job_files_start_what_exists(path):
     config = parse_arguments(job.arguments, program)
     assert config.device_target == "Ascend"
     if program == "train":
-        assert config.model == path.parent.name and config.is_distributed
+        assert config.model == network and config.is_distributed
+        assert config.recipe == {"tiny": "", "spos": f"{network}_gpu_4p"}.get(
+            network.partition("_")[0], f"{network}_ascend_8p"
+        )
         assert config.data_path == "/tmp/data_url"
     else:
         assert config.checkpoint_path == "/tmp/checkpoint_url" and config.val_data_path == "/tmp/data_url"
