@@ -604,7 +604,8 @@ def test_other_machines_and_the_address_sanitizer(flags, tmp_path):
     environment = {**os.environ, EXTRA_FLAGS: flags, "NAS_CPU_CACHE": str(tmp_path)}
     if "address" in flags:
         runtime = subprocess.run([find_compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True)
-        environment |= {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1"}
+        options = "detect_leaks=0:allocator_may_return_null=1"
+        environment |= {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": options}
     command = [sys.executable, "-m", "pytest", "-x", __file__]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
