@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from src.settings.command_line import answer_help
+
+if __name__ == "__main__":
+    answer_help("eval")  # before the imports below, which take seconds
+
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,8 @@ from src.runs import report
 from src.runs.checkpoint import facts_of, load_checkpoint, verify
 from src.runs.folder import checkpoints_of
 from src.runs.log import Log
-from src.settings.config import Config, parse_arguments
+from src.settings.command_line import parse_arguments
+from src.settings.config import Config
 from src.training import parts as build
 from src.training.evaluation import Evaluator
 

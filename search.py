@@ -6,6 +6,11 @@ With --export_subnet RECIPE it instead cuts the weights of that recipe's path ou
 
 from __future__ import annotations
 
+from src.settings.command_line import answer_help
+
+if __name__ == "__main__":
+    answer_help("search")  # before the imports below, which take seconds
+
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +25,8 @@ from src.machine.stop import StopRequest
 from src.runs.checkpoint import SUFFIX, load_checkpoint, read_meta, verify
 from src.runs.folder import LAST, RunFolder, checkpoints_of, is_run, open_run
 from src.runs.log import Log
-from src.settings.config import Config, load_config, parse_arguments
+from src.settings.command_line import parse_arguments
+from src.settings.config import Config, load_config
 from src.space.evolution import Search
 from src.space.journal import Journal
 from src.space.spaces import Space, from_genes

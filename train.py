@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from src.settings.command_line import answer_help
+
+if __name__ == "__main__":
+    answer_help("train")  # before the imports below, which take seconds
+
 import sys
 
 from src.errors import UsageError, run
@@ -11,7 +16,8 @@ from src.machine.ranks import World, broadcast_parameters, current_world, initia
 from src.runs.checkpoint import read_checkpoint
 from src.runs.folder import RunFolder, checkpoint_of, open_run
 from src.runs.log import Log
-from src.settings.config import Config, parse_arguments
+from src.settings.command_line import parse_arguments
+from src.settings.config import Config
 from src.supernet import path_training as supernet
 from src.training import parts as build
 from src.training.step import precision_note
@@ -71,7 +77,7 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
             "num_classes": num_classes,
             "classes": list(classes),
             "preprocessing": preprocessing.to_dict(),
-            "config": dict(config),
+            "config": config.values(),
             "device": describe_device(target),
             "versions": versions(),
         },

@@ -11,7 +11,8 @@ from src.errors import UsageError, nearest
 from src.export.formats import FORMATS, MINDIR_FOR
 from src.export.parity import TOLERANCE
 from src.export.quantize import METHODS, PARTS
-from src.settings.config import Config, parse_arguments
+from src.settings.command_line import parse_arguments
+from src.settings.config import Config
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, Config]:

@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator
 from src.errors import UsageError
 from src.files import csv_text, write_text
 from src.runs.curves import save_picture
-from src.settings.config import Config, load_config, schema
+from src.settings.config import DEFAULTS, Config, load_config
+from src.settings.sections import Augmentation, Data, Loss, Machine, Optimizer, Running, Schedule, Update
 from src.space.choices import BLOCKS
 from src.space.constraints import Bound, read_bounds
 from src.space.cost import Table, cost_tables
@@ -28,36 +29,9 @@ from src.space.spaces import Space, to_genes
 from src.supernet.searching import Candidate
 
 COSTS = ("flops", "macs", "params", "score", "latency")
-# Keys of a supernet's run that a network trained from scratch does not take over.
-_NOT_INHERITED = (
-    "model_options",
-    "train_supernet",
-    "supernet_masking",
-    "supernet_rounded",
-    "supernet_affine",
-    "path_sampler",
-    "path_constraints",
-    "stroll",
-    "flops_bins",
-    "channel_start_epoch",
-    "channel_warm_up",
-    "ignore_first_two_cs",
-    "channel_fixed",
-    "calibration_images",
-    "supernet",
-    "score_ratio",
-    "comparison_model",
-    "latency_table",
-    "export_subnet",
-    "plot_samplers",
-    "run_dir",
-    "resume",
-    "pretrained",
-    "max_steps",
-    "data_path",
-    "val_data_path",
-    "checkpoint_path",
-)
+# What a network trained from scratch takes over from a supernet's run, but for what belongs to that run alone.
+_INHERITED = (Data, Augmentation, Loss, Optimizer, Schedule, Update, Machine, Running)
+_OF_ONE_RUN = {"data_path", "val_data_path", "resume", "pretrained", "max_steps"}
 SAMPLED_PATHS = 5000
 SHOWN_CHOICES = 10  # best paths whose choices are drawn, or a fifth of all where that is more
 # Upstream's bounds for training with constraints.
@@ -102,9 +76,8 @@ def recipe_text(candidate: Candidate, trained: Config, tables: Mapping[str, Tabl
         trained: configuration whose network, data and optimisation are taken over.
         scored_on: on which images the accuracy was measured, in words.
     """
-    defaults = schema()
-    kept = {key: value for key, value in trained.items() if key not in _NOT_INHERITED and value != defaults[key]}
-    kept = {key: value for key, value in kept.items() if not key.startswith(("search_", "fixed_"))}
+    keys = [key for section in _INHERITED for key in section.model_fields if key not in _OF_ONE_RUN]
+    kept = {key: trained[key] for key in ("num_classes", *keys) if trained[key] != DEFAULTS[key]}
     blocks, channels = candidate.architecture
     options = {
         **trained.model_options,
@@ -120,7 +93,7 @@ def recipe_text(candidate: Candidate, trained: Config, tables: Mapping[str, Tabl
         ),
         "model": trained.model,
         "model_options": options,
-        **{key: value for key, value in kept.items() if key != "model"},
+        **kept,
     }
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
 

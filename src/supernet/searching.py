@@ -12,6 +12,7 @@ import numpy as np
 from src.errors import UsageError, nearest
 from src.machine.ranks import World, all_reduce_sum
 from src.settings.config import Config
+from src.settings.sections import Search as SearchKeys
 from src.space import evolution
 from src.space.constraints import Constraints, read_bounds
 from src.space.cost import Table, cost_tables
@@ -22,7 +23,8 @@ from src.space.spaces import Architecture, Domain, Space, from_genes
 from src.supernet.latency import read_latency_table
 
 # What does not decide which paths are searched and what they score.
-_WITHOUT_EFFECT = ("search_top", "search_recipe")
+# Keys of the search that decide neither which paths are scored nor their scores.
+_WITHOUT_EFFECT = ("supernet", "search_top", "search_recipe", "export_subnet", "plot_samplers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +88,7 @@ def _fixed(config: Config, key: str, scopes: Sequence[str], default: list[int]) 
     given = config[key]
     if given and config.search_scope not in scopes:
         raise UsageError(f"{key} is for --search_scope {' or '.join(scopes)}, not for {config.search_scope}")
-    if any(value != int(value) for value in given):
-        raise UsageError(f"{key} must be whole numbers, not {given}")
-    return [int(value) for value in given] or default
+    return given or default
 
 
 def _second(config: Config, space: Space, tables: Mapping[str, Table], held: str, best: np.ndarray) -> Search:
@@ -143,8 +143,7 @@ def header_of(config: Config, space: Space, checkpoint: str) -> dict:
     Args:
         checkpoint: SHA-256 of the supernet's checkpoint.
     """
-    keys = [key for key in config if key.startswith(("search_", "fixed_")) and key not in _WITHOUT_EFFECT]
-    keys += ["score_ratio", "comparison_model", "calibration_images", "seed", "latency_table"]
+    keys = [key for key in SearchKeys.model_fields if key not in _WITHOUT_EFFECT] + ["calibration_images", "seed"]
     return {
         **{key: config[key] for key in keys},
         "batch_size": config.eval_batch_size or config.batch_size,  # the statistics are means over batches

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from src.settings.config import parse_arguments
+from src.settings.command_line import parse_arguments
 from tests.launch.conftest import ROOT, Stage
 
 

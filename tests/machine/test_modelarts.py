@@ -15,7 +15,7 @@ from modelarts import make_jobs
 from src.errors import Interrupted, UsageError
 from src.machine.modelarts import fetch_once, given, job_from, job_name, on_modelarts, split_options
 from src.models import list_models
-from src.settings.config import parse_arguments
+from src.settings.command_line import parse_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 

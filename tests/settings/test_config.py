@@ -1,23 +1,18 @@
 """The schema, what a recipe file may hold, and how a command line is read."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from src.errors import UsageError
-from src.settings.config import (
-    CHOICES,
-    LENGTHS,
-    RANGES,
-    SCHEMA_FILE,
-    Config,
-    coerce,
-    load_config,
-    parse_arguments,
-    read_yaml,
-    schema,
-)
-from src.training.lr_schedule import SCHEDULES
+from src.settings import generate
+from src.settings.command_line import parse_arguments
+from src.settings.config import DEFAULTS, RECIPE_FOLDER, Config, choices_of, coerce, load_config
+from src.settings.sections import PROGRAMS, SECTIONS, Schedule
+from src.settings.yaml_text import read_yaml
 
 
 @pytest.fixture
@@ -38,21 +33,47 @@ def refusal(path: Path) -> str:
     return str(error.value)
 
 
-def test_every_key_is_documented():
-    lines = SCHEMA_FILE.read_text(encoding="utf-8").splitlines()
-    undocumented = {line.partition(":")[0] for line in lines if line and "#" not in line}
-    assert undocumented <= {"momentum", "epochs", "max_steps"}
+def test_every_key_stands_in_one_section_with_its_meaning():
+    keys = [key for section in SECTIONS for key in section.model_fields]
+    assert len(keys) == len(set(keys)) == len(Config.model_fields)
+    assert [key for section in SECTIONS for key, field in section.model_fields.items() if not field.description] == []
+    assert {section for sections in PROGRAMS.values() for section in sections} == set(SECTIONS)
 
 
-def test_choices_ranges_and_lengths_are_of_keys_and_hold_the_defaults():
-    defaults = schema()
-    assert not (set(CHOICES) | set(RANGES) | set(LENGTHS)) - set(defaults)
-    for key, value in defaults.items():
-        assert coerce(key, value, "schema") == value
+def test_every_default_is_a_value_of_its_key():
+    for key, value in DEFAULTS.items():
+        again = coerce(key, value, "schema")
+        assert again == value
+        assert type(again) is type(value)
 
 
-def test_lr_schedules_are_those_that_exist():
-    assert set(CHOICES["lr_schedule"]) == set(SCHEDULES)
+def test_a_part_takes_its_section_and_a_configuration_is_every_section():
+    config = load_config("", {"lr": "2"})
+    assert all(isinstance(config, section) for section in SECTIONS)
+    assert Schedule(lr=1.5).lr == 1.5
+    with pytest.raises(ValidationError):
+        Schedule(lr=-1)
+    with pytest.raises(ValidationError):
+        Schedule(momentum=0.5)
+
+
+def test_what_is_generated_from_the_schema_is_up_to_date():
+    """python -m src.settings.generate writes both anew."""
+    assert generate.DEFAULT_CONFIG.read_text(encoding="utf-8") == generate.default_config()
+    assert json.loads(generate.RECIPE_SCHEMA.read_text(encoding="utf-8")) == generate.recipe_schema()
+    assert read_yaml(generate.DEFAULT_CONFIG) == DEFAULTS
+    assert max(map(len, generate.default_config().splitlines())) <= 120
+
+
+def test_recipes_name_the_schema_that_editors_complete_from():
+    schema = generate.recipe_schema()["properties"]
+    for path in RECIPE_FOLDER.glob("*.yaml"):
+        assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=schema.json\n"), path
+        assert read_yaml(path).keys() <= schema.keys()
+    assert schema["lr_schedule"]["enum"] == list(choices_of("lr_schedule"))
+    assert (schema["label_smoothing"]["minimum"], schema["label_smoothing"]["exclusiveMaximum"]) == (0, 1)
+    kinds = [schema[key]["type"] for key in ("crop_scale", "cutout", "seed", "lr", "model_options")]
+    assert kinds == ["array", "boolean", "integer", "number", "object"]
 
 
 @pytest.mark.parametrize(
@@ -99,13 +120,16 @@ def test_a_value_has_the_type_of_its_default(recipe, line, key, value):
         ("lr: .nan", "a number"),
         ("lr: inf", "a number"),
         ("lr: -1", "at least 0"),
-        ("cutout: maybe", "True or False"),
+        ("cutout: maybe", "must be true or false"),
         ("data_path: [a, b]", "text"),
         ("mean: [0.5]", "3 numbers"),
         ("crop_scale: 0.5", "a list"),
         ("color_jitter: [0.4, 0.4, 0.4]", "4 numbers"),
-        ("image_size: 16", "at least 32"),
-        ("image_size: 512", "from 0 to 299"),
+        ("image_size: 16", "0 or from 32 to 299"),
+        ("image_size: 512", "0 or from 32 to 299"),
+        ("label_smoothing: 1", "at least 0 and below 1"),
+        ("rms_epsilon: 0", "above 0"),
+        ("lr_epochs: [1.5]", "whole number"),
         ("model_options: 2.0x", "mapping"),
         ("optimizer: momentun", "did you mean 'momentum'"),
         ("lr_schedule: cosin", "did you mean 'cosine'"),
@@ -159,7 +183,7 @@ def test_a_recipe_is_found_by_name_and_path_from_anywhere(tmp_path, monkeypatch,
 def test_command_line_over_recipe_over_default(recipe):
     path = recipe("epochs: 7\nlr: 0.3\nmodel_options: {size: 1.0x, groups: 8}\n")
     config = parse_arguments(["--config_path", str(path), "--lr", "0.2", "--model_options.groups=3"], "train")
-    assert (config.epochs, config.lr, config.seed) == (7, 0.2, schema()["seed"])
+    assert (config.epochs, config.lr, config.seed) == (7, 0.2, DEFAULTS["seed"])
     assert config.model_options == {"size": "1.0x", "groups": 3}
     assert load_config().model_options == {}
 
@@ -174,6 +198,9 @@ def test_command_line_over_recipe_over_default(recipe):
         (["--cutout", "false"], False),
         (["--cutout=False"], False),
         (["--cutout", "no"], False),
+        (["--cutout", "off"], False),
+        (["--cutout", "ON"], True),
+        (["--cutout=0"], False),
         (["--cutout", "--seed", "3"], True),
         (["--cutout", "--cutout=False"], False),
     ],
@@ -210,7 +237,11 @@ def test_forms_of_a_command_line():
         (["--train_batch_size", "many"], "--train_batch_size: batch_size must be a whole number"),
         (["--model_options.alpha", "["], "cannot be read"),
         (["--model_options", "{a: 1"], "cannot be read"),
-        (["--cutout=perhaps"], "True or False"),
+        (["--cutout=perhaps"], "must be true or false"),
+        (["--cutout", "none"], "--cutout must be true or false (yes, no, on, off, 1, 0 too), not 'none'"),
+        (["--cutout", "n"], "not 'n'"),
+        (["--cutout=n"], "not 'n'"),
+        (["--run_distribute", "None"], "--run_distribute must be true or false"),
     ],
 )
 def test_a_wrong_command_line_says_what_is_wrong(words, said):
@@ -224,12 +255,39 @@ def test_a_bare_argument_means_nothing_to_eval():
         parse_arguments(["somewhere"], "eval")
 
 
-def test_help_holds_every_key_and_upstream_flag(capsys):
+def test_a_foreign_key_is_refused_with_the_program_it_belongs_to():
+    for words, program, said in (
+        ("--search_population 3", "train", "--search_population belongs to search.py; train.py has no use for it"),
+        ("--per_class", "train", "belongs to eval.py; train.py"),
+        ("--epochs 3", "search", "belongs to train.py; search.py"),
+        ("--lr=1", "eval", "belongs to train.py; eval.py"),
+        ("--label_smoothing 0.2", "export", "belongs to train.py and eval.py; export.py"),
+        ("--run_dir x", "eval", "belongs to train.py and search.py; eval.py"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(said)):
+            parse_arguments(words.split(), program)
+    parse_arguments(["--config_path", "spnasnet_gpu_8p"], "eval")  # a recipe serves every program
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_holds_every_key_of_the_program_and_no_other(program, capsys):
     with pytest.raises(SystemExit) as end:
-        parse_arguments(["--epochs", "3", "--help"], "train")
+        parse_arguments(["--seed", "3", "--help"], program)
     assert end.value.code == 0
     printed = capsys.readouterr().out
-    assert all(f"\n{key}:" in printed for key in schema())
+    own = {key for section in PROGRAMS[program] for key in section.model_fields}
+    assert set(re.findall(r"^  --(\w+)", printed, re.MULTILINE)) == own
+    assert max(map(len, printed.splitlines())) <= 170
+
+
+def test_help_says_kind_default_meaning_limits_and_upstreams_flags(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["-h"], "train")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "--grad_clip NUMBER largest global L2 norm of the unscaled gradient (0: off) [0.0; at least 0]" in printed
+    assert "--amp_level O0|O1|O2|O3 " in printed
+    assert "--horizontal_flip NUMBER probability [0.5; from 0 to 1]" in printed
+    assert "--cutout black out one random square of each training image [false]" in printed
     assert "--train_dataset_path" in printed
     assert "-j" in printed.split()
 
@@ -246,18 +304,18 @@ def test_the_saved_configuration_reloads_to_an_equal_one(tmp_path):
         "proxylessnas_mobile_ascend_8p_published", {**odd_texts, "model_options": {"size": "1.0", "a": [1, 0.5]}}
     )
     shared = [0.5, 0.5, 0.5]
-    config = Config({**config, "mean": shared, "std": shared}, config.recipe, config.notes)
+    config = config.replace(mean=shared, std=shared)
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
     again = load_config(path)
-    assert dict(again) == dict(config)
+    assert again.values() == config.values()
     assert again.notes == config.notes
     assert again.recipe == tmp_path.name
 
 
 def test_a_configuration_does_not_change_but_can_be_replaced():
     config = load_config("", {"epochs": 3})
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValidationError):
         config.epochs = 4
     with pytest.raises(AttributeError):
         _ = config.epoch

@@ -6,7 +6,8 @@ import pytest
 
 from src.errors import UsageError
 from src.export.options import parse as parse_export
-from src.settings.config import load_config, parse_arguments, schema
+from src.settings.command_line import parse_arguments
+from src.settings.config import DEFAULTS, load_config
 from src.settings.upstream_flags import flags_of
 
 DATA = "/data/imagenet"
@@ -15,7 +16,7 @@ DATA = "/data/imagenet"
 def changed(config, recipe: str) -> dict:
     """What a command line changed in ``recipe``."""
     base = load_config(recipe)
-    return {key: config[key] for key in base if config[key] != base[key]}
+    return {key: value for key, value in config.values().items() if value != base[key]}
 
 
 README_LINES = {
@@ -237,8 +238,8 @@ def test_a_switch_that_is_on_leaves_the_recipe_alone(switch):
         ("--model proxylessnas_mobile --lr_init 0.2 --lr_max 0.5", 0.5, 0.2),
         ("--config_path proxylessnas_mobile_cpu --lr_init 0.2", 0.2, 0.0),
         ("--model shufflenetv1 --lr_init 0.01 --lr_max 0.5", 0.5, 0.01),
-        ("--model shufflenetv1 --lr_init 0.01", schema()["lr"], 0.01),
-        ("--model spnasnet --lr_init 0.01", schema()["lr"], 0.01),
+        ("--model shufflenetv1 --lr_init 0.01", DEFAULTS["lr"], 0.01),
+        ("--model spnasnet --lr_init 0.01", DEFAULTS["lr"], 0.01),
     ],
 )
 def test_lr_init_is_the_peak_in_proxylessnas_only(words, lr, lr_init):
@@ -319,7 +320,7 @@ def test_a_flag_that_changes_nothing_says_so(program, capsys):
             continue
         idle += 1
         shown = f"{'-' if len(name) == 1 else '--'}{name}"
-        assert dict(parse_arguments([shown, "1"], program)) == schema()
+        assert parse_arguments([shown, "1"], program).values() == DEFAULTS
         assert capsys.readouterr().out == f"note: {shown}: {flag.note}\n"
     assert idle > 5
 
@@ -330,5 +331,5 @@ def test_a_flag_with_a_meaning_is_quiet(capsys):
 
 
 def test_aliases_shadow_no_key_but_where_upstream_meant_another():
-    shadowed = set(schema()) & {name for program in ("train", "eval", "export") for name in flags_of(program)}
+    shadowed = set(DEFAULTS) & {name for program in ("train", "eval", "export") for name in flags_of(program)}
     assert shadowed == {"data_path"}

@@ -136,7 +136,7 @@ def test_every_scope_holds_what_it_must(tmp_path):
         ({"search_constraints": {"flop": [0, 1]}}, "did you mean 'flops'"),
         ({"search_constraints": {"flops": [2, 1]}}, "lower bound 2 above its upper bound 1"),
         ({"fixed_block_choices": [0] * 6}, "is for --search_scope channels or channels_then_blocks, not for joint"),
-        ({"fixed_channel_choices": [1.5] * 6, "search_scope": "blocks"}, "must be whole numbers"),
+        ({"fixed_channel_choices": [1.5] * 6, "search_scope": "blocks"}, "must be a whole number"),
         ({"fixed_channel_choices": [5] * 6, "search_scope": "blocks"}, "channel choices go from 0 to 4; 5 does not"),
         ({"fixed_block_choices": [1], "search_scope": "channels"}, "6 block choices, not 1"),
         ({"comparison_model": "MobileNet"}, "there is no comparison model"),

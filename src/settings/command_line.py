@@ -1,0 +1,205 @@
+"""A program's command line: its own keys, the originals' flags, and the help that lists them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src.errors import UsageError, nearest
+from src.settings.config import (
+    DEFAULTS,
+    RECIPE_FOLDER,
+    SECTION_OF,
+    Config,
+    choices_of,
+    coerce,
+    limits_of,
+    load_config,
+)
+from src.settings.sections import PROGRAMS
+from src.settings.upstream_flags import Flag, as_meant_by, flags_of
+from src.settings.values import BOOLEAN_WORDS, BOOLEANS, NEARLY_BOOLEAN, as_boolean
+from src.settings.yaml_text import flow
+
+KINDS = {bool: "", int: "WHOLE", float: "NUMBER", str: "TEXT", list: "LIST", dict: "MAPPING"}
+
+
+def parse_arguments(argv: list[str], program: str) -> Config:
+    """The configuration a command line asks for.
+
+    ``--key value``, ``--key=value`` and, for booleans, a bare ``--key`` are alike; hyphens and
+    underscores too. ``--model_options.alpha 0.5`` sets one option of the network. Upstream's flags
+    (src/settings/upstream_flags.py) are understood for ``program`` (``train``, ``eval``, …).
+
+    Raises:
+        UsageError: unknown flag (with its nearest neighbour), one of another program, a missing or unfitting value.
+        SystemExit: after printing the help text.
+    """
+    upstream = flags_of(program)
+    recipe = ""
+    ours: dict[str, Any] = {}
+    theirs: dict[str, str] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if word in ("-h", "--help"):
+            print(help_text(program))
+            raise SystemExit(0)
+        flag, has_value, text = _flag_of(word)
+        if not flag and ("" not in upstream or "" in theirs):
+            raise UsageError(f"{word!r} stands alone; values are given as --key value (see --help)")
+        if flag and not has_value:
+            text = _take_value(flag, upstream.get(flag), words)
+        if flag == "config_path":
+            recipe = text
+        elif flag in upstream:
+            theirs[flag] = text
+        elif flag.startswith("model_options."):
+            option = flag.partition(".")[2]
+            try:
+                _merge(ours, {"model_options": {option: flow(text)}})
+            except ValueError as error:
+                raise UsageError(f"{word} {error}") from error
+        elif flag in DEFAULTS:
+            _refuse_foreign(flag, program)
+            _merge(ours, {flag: coerce(flag, text, "command line")})
+        else:
+            known = [*keys_of(program), *(name for name in upstream if len(name) > 1), "config_path"]
+            raise UsageError(f"there is no flag {word!r}{nearest(flag, known)}")
+    overrides = _translate(upstream, theirs)
+    for key, value in ours.items():
+        _merge(overrides, {key: value})
+    recipe = recipe or _recipe_of_resumed_run(overrides)
+    model = overrides.get("model") or load_config(recipe).model
+    return load_config(recipe, as_meant_by(model, overrides))
+
+
+def keys_of(program: str) -> list[str]:
+    """The keys a program has a use for, in the schema's order."""
+    return [key for section in PROGRAMS[program] for key in section.model_fields]
+
+
+def _refuse_foreign(key: str, program: str) -> None:
+    users = [f"{name}.py" for name, sections in PROGRAMS.items() if SECTION_OF[key] in sections]
+    if f"{program}.py" not in users:
+        raise UsageError(f"--{key} belongs to {' and '.join(users)}; {program}.py has no use for it")
+
+
+def _recipe_of_resumed_run(overrides: Mapping[str, Any]) -> str:
+    """A run that goes on does so under its own configuration, unless another one is named."""
+    resumed = overrides.get("resume", "")
+    folder = Path(overrides.get("run_dir", "") if resumed == "auto" else resumed)
+    if folder.suffix == ".ckpt":
+        folder = folder.parent.parent
+    saved = folder / "config.yaml"
+    return str(saved) if resumed and saved.is_file() else ""
+
+
+def _flag_of(word: str) -> tuple[str, bool, str]:
+    """Name of the flag (empty for a bare argument), whether a value is joined to it, and that value."""
+    if not re.match(r"-{1,2}[A-Za-z]", word):
+        return "", True, word
+    flag, joined, text = word.lstrip("-").partition("=")
+    return flag.replace("-", "_"), bool(joined), text
+
+
+def _translate(upstream: Mapping[str, Flag], given: Mapping[str, str]) -> dict[str, Any]:
+    """Schema keys of the upstream flags ``given``, in the order of their table, whose later entries win."""
+    overrides: dict[str, Any] = {}
+    for name, flag in upstream.items():
+        if name not in given:
+            continue
+        shown = _shown(name) if name else repr(given[name])
+        for key, value in flag.meaning(_boolean(given[name], shown) if flag.is_switch else given[name]).items():
+            _merge(overrides, {key: coerce(key, value, shown)})
+        if flag.note:
+            print(f"note: {shown}: {flag.note}")
+    return overrides
+
+
+def _boolean(text: str, shown: str) -> bool:
+    try:
+        return as_boolean(text)
+    except ValueError as error:
+        raise UsageError(f"{shown} {error}") from error
+
+
+def _take_value(flag: str, upstream: Flag | None, words: list[str]) -> str:
+    """The value that belongs to ``flag``: the next word, or True for a boolean without one."""
+    is_switch = upstream.is_switch if upstream else isinstance(DEFAULTS.get(flag), bool)
+    has_next = bool(words) and (not words[0].startswith("-") or _is_number(words[0]))
+    if is_switch:
+        word = words[0].lower() if has_next else ""
+        if word in NEARLY_BOOLEAN:
+            raise UsageError(f"{_shown(flag)} must be {BOOLEAN_WORDS}, not {words[0]!r}")
+        return words.pop(0) if word in BOOLEANS else "True"
+    known = upstream or flag in DEFAULTS or flag == "config_path" or flag.startswith("model_options.")
+    if not has_next and known:
+        raise UsageError(f"{_shown(flag)} needs a value")
+    return words.pop(0) if has_next else ""
+
+
+def _shown(flag: str) -> str:
+    return f"{'-' if len(flag) == 1 else '--'}{flag}"
+
+
+def _is_number(word: str) -> bool:
+    return bool(re.fullmatch(r"-\d+(\.\d*)?([eE][+-]?\d+)?", word))
+
+
+def _merge(overrides: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if key == "model_options":
+            overrides.setdefault(key, {}).update(coerce(key, value, "command line"))
+        else:
+            overrides[key] = value
+
+
+def answer_help(program: str) -> None:
+    """Prints the help and leaves if the command line asks for it: called before the imports that take seconds."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(program))
+        raise SystemExit(0)
+
+
+def help_text(program: str) -> str:
+    """The program's keys by section, each with its kind, default, meaning and limits; then upstream's flags."""
+    lines = [
+        f"usage: python {program}.py [--config_path RECIPE] [--key value ...]",
+        "",
+        f"RECIPE is a file, or a name in {RECIPE_FOLDER.name}/. Booleans also as a bare --key. Defaults in brackets.",
+    ]
+    for section in PROGRAMS[program]:
+        lines += ["", f"{section.__doc__}:"]
+        for key in section.model_fields:
+            lines += _described(key)
+    theirs = [_shown(name) for name in flags_of(program) if name]
+    if theirs:
+        known = "Flags of the original repositories, understood as well: " + " ".join(theirs)
+        lines += ["", *textwrap.wrap(known, 100, break_on_hyphens=False)]
+    return "\n".join(lines)
+
+
+def _described(key: str) -> list[str]:
+    """Lines on one key."""
+    field = SECTION_OF[key].model_fields[key]
+    known = choices_of(key)
+    kind = "|".join(word or '""' for word in known) if known else KINDS[type(DEFAULTS[key])]
+    default = to_text(DEFAULTS[key])
+    facts = "; ".join(filter(None, (default, limits_of(key))))
+    head = f"  --{key} {kind}".rstrip()
+    text = textwrap.wrap(f"{field.description} [{facts}]", 72, break_on_hyphens=False, break_long_words=False)
+    if len(head) > 30:
+        return [head, *(" " * 32 + line for line in text)]
+    return [head.ljust(32) + text[0], *(" " * 32 + line for line in text[1:])]
+
+
+def to_text(default: Any) -> str:
+    """A default as it would be typed."""
+    if default == "":
+        return '""'
+    return str(default).lower() if isinstance(default, bool) else str(default)
