@@ -9,6 +9,9 @@ DATA ?= data/digits
 # := asks for the time once, not at every use.
 NOW := $(shell date +%Y%m%d-%H%M%S)
 RUN ?= runs/quickstart-$(NOW)
+# Processes that `make test` uses. Tests of one file stay in one process, for they share what they compiled;
+# tests/conftest.py says which files come first.
+WORKERS ?= 2
 SPOS ?= runs/spos-$(NOW)
 
 .DEFAULT_GOAL := help
@@ -51,10 +54,10 @@ spos-tutorial: $(VENV)/.ready
 	@echo "Look at   $(SPOS)/search/index.html, candidates.csv and best.yaml; $(SPOS)/found/curves.png"
 
 test: $(VENV)/.ready
-	@"$(BIN)/python" -m pytest
+	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-all: $(VENV)/.ready
-	@"$(BIN)/python" -m pytest -m "slow or not slow"
+test-all: test
+	@"$(BIN)/python" -m pytest -m slow
 	@for step in --sanitize --lint; do \
 		bash ascend310_infer/build.sh $$step || { [ $$? = 3 ] && echo "skipped: ascend310_infer/build.sh $$step"; } || exit 1; \
 	done
