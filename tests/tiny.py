@@ -15,10 +15,11 @@ from src.models import ModelEntry
 from src.models.layers import BatchNorm, ConvNormAct, Network
 
 
-def tiny(num_classes: int, channels: int = 8, dropout: float = 0.3) -> nn.Cell:
+def tiny(num_classes: int, channels: int = 8, dropout: float = 0.3, init: str = "mindspore") -> nn.Cell:
     """Args:
     channels: after the first convolution.
     dropout: rate in front of the classifier.
+    init: a name of first weights, as other networks have several; here it changes nothing.
     """
     norm = BatchNorm()
     features = {

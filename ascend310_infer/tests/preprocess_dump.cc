@@ -2,7 +2,7 @@
 //   preprocess_dump OUT IMAGE_SIZE RESIZE bilinear|bicubic mindspore|pil IMAGE...
 // OUT gets, for each image, image_size x image_size x 3 bytes.
 
-#include <cstdlib>
+#include <cstddef>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -10,6 +10,8 @@
 #include "inc/files.h"
 #include "inc/image.h"
 #include "inc/preprocess.h"
+
+constexpr std::size_t kLimit = 1U << 24U;  // bytes of a file, and pixels of an image
 
 int main(int argc, char **argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
@@ -26,7 +28,7 @@ int main(int argc, char **argv) {
     preprocessing.kernel = arguments[4] == "pil" ? infer::ResizeKernel::kPil : infer::ResizeKernel::kMindSpore;
     std::string all;
     for (std::size_t i = 5; i < arguments.size(); ++i) {
-      const infer::Image image = infer::Decode(infer::ReadFile(arguments[i], 1U << 30U), 1U << 30U);
+      const infer::Image image = infer::Decode(infer::ReadFile(arguments[i], kLimit), kLimit);
       const infer::Image cropped = infer::ResizeAndCrop(image, preprocessing);
       all.append(cropped.pixels.begin(), cropped.pixels.end());
     }

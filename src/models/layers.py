@@ -285,15 +285,27 @@ class Add(nn.Cell):
         return self.act(first + second)
 
 
+WORD = 2**32 - 1
+
+
 def _mix(x: Tensor) -> Tensor:
-    """A bijective hash of uint32 (C. Wellons' "lowbias32" constants)."""
-    x = (x ^ _shift(x, 16)) * Tensor(0x7FEB352D, ms.uint32)
-    x = (x ^ _shift(x, 15)) * Tensor(0x846CA68B, ms.uint32)
+    """A bijective hash of 32-bit words (C. Wellons' "lowbias32" constants), held in int64.
+
+    Ascend documents no uint32 for products and bitwise operations, but int64 for all of them. A word
+    times a factor of at most 31 bits and a sign stays within int64, where it keeps the low 32 bits of
+    the unsigned product; the second constant, 0x846CA68B, is therefore written less 2**32.
+    """
+    x = _word((x ^ _shift(x, 16)) * Tensor(0x7FEB352D, ms.int64))
+    x = _word((x ^ _shift(x, 15)) * Tensor(0x846CA68B - 2**32, ms.int64))
     return x ^ _shift(x, 16)
 
 
+def _word(x: Tensor) -> Tensor:
+    return ops.bitwise_and(x, Tensor(WORD, ms.int64))
+
+
 def _shift(x: Tensor, bits: int) -> Tensor:
-    return ops.bitwise_right_shift(x, Tensor(bits, ms.uint32))
+    return ops.bitwise_right_shift(x, Tensor(bits, ms.int64))
 
 
 class Dropout(nn.Cell):
@@ -323,11 +335,11 @@ class Dropout(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        step = ops.cast(ops.assign_add(self.steps, Tensor(1, ms.int32)), ms.uint32)
-        index = ops.cast(ops.arange(x.size), ms.uint32)
-        bits = _mix(index ^ _mix(step + Tensor(self.key, ms.uint32)))
+        step = ops.cast(ops.assign_add(self.steps, Tensor(1, ms.int32)), ms.int64)
+        index = ops.cast(ops.arange(x.size), ms.int64)
+        bits = _mix(index ^ _mix(_word(step + Tensor(self.key, ms.int64))))
         # 24 bits are all that a float32 holds exactly.
-        uniform = ops.cast(ops.cast(_shift(bits, 8), ms.int32), ms.float32) * (1.0 / 2**24)
+        uniform = ops.cast(_shift(bits, 8), ms.float32) * (1.0 / 2**24)
         kept = ops.cast(uniform >= self.rate, x.dtype) * (1.0 / (1.0 - self.rate))
         return x * kept.reshape(x.shape)
 

@@ -1,7 +1,6 @@
 """MnasNet-B1 (arXiv 1807.11626): torchvision's network at its four widths.
 
-ReLU, batch-norm eps 1e-5, dropout 0.2. Convolutions start He-normal (fan-out), the classifier
-uniform within sqrt(3 / outputs) with zero bias.
+ReLU, batch-norm eps 1e-5, dropout 0.2. Convolutions start He-normal (fan-out), biases at zero.
 """
 
 from math import sqrt
@@ -37,7 +36,9 @@ def scaled(channels: int, alpha: float) -> int:
     return rounded if rounded >= 0.9 * exact else rounded + 8
 
 
-def mnasnet(num_classes: int, alpha: float = 1.0, bn_momentum: float = 0.9, dropout: float = 0.2) -> nn.Cell:
+def mnasnet(
+    num_classes: int, alpha: float = 1.0, bn_momentum: float = 0.9, dropout: float = 0.2, init: str = "fan_in"
+) -> nn.Cell:
     """Builds the network for ``num_classes`` classes.
 
     Args:
@@ -45,6 +46,9 @@ def mnasnet(num_classes: int, alpha: float = 1.0, bn_momentum: float = 0.9, drop
         bn_momentum: share of the old moving statistic kept. 0.9 is the Ascend port's; torchvision
             trains with 0.9997 (its "momentum 3e-4"), which needs some 10,000 updates to settle.
         dropout: rate in front of the classifier.
+        init: of the classifier's weights: ``fan_in`` (uniform within 1 / sqrt(inputs): the first loss is
+            near ln(num_classes), whatever their number) or ``torchvision`` (its own: uniform within
+            sqrt(3 / num_classes), made for 1,000 classes; with ten the first loss is near 10).
     """
     alpha = one_of("alpha", alpha, ALPHAS)
     norm = BatchNorm(momentum=share("bn_momentum", bn_momentum))
@@ -56,10 +60,11 @@ def mnasnet(num_classes: int, alpha: float = 1.0, bn_momentum: float = 0.9, drop
         "head": ConvNormAct(rows[-1].channels, HEAD_CHANNELS, norm=norm, act=ACT),
     }
     net = Network(features, HEAD_CHANNELS, num_classes, dropout=share("dropout", dropout))
+    bounds = {"fan_in": 1.0 / sqrt(HEAD_CHANNELS), "torchvision": sqrt(3.0 / num_classes)}
     initialise(
         net,
         conv=lambda name, cell: HeNormal(mode="fan_out"),
-        dense=Uniform(sqrt(3.0 / num_classes)),
+        dense=Uniform(bounds[one_of("init", init, bounds)]),
         bias=Zero(),
     )
     return net

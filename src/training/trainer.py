@@ -119,8 +119,9 @@ class Trainer:
         """
         if not checkpoint.state:
             raise UsageError(f"{checkpoint.path} holds weights only; start a new run from them with --pretrained")
-        for fact in ("model", "model_options", "num_classes", "classes"):
-            if checkpoint.meta.get(fact) != self._facts[fact]:
+        theirs, ours = _identity(checkpoint.meta), _identity(self._facts)
+        for fact in ours:
+            if theirs[fact] != ours[fact]:
                 raise UsageError(f"{checkpoint.path} was trained with another {fact}: {checkpoint.meta.get(fact)}")
         missing = self._state.keys() - checkpoint.state.keys()
         surplus = checkpoint.state.keys() - self._state.keys()
@@ -401,6 +402,14 @@ class Trainer:
             "last_checkpoint": newest.name if newest else None,
             **{key: self._facts[key] for key in ("model", "num_classes", "preprocessing", "device", "versions")},
         }
+
+
+def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that a checkpoint and the run that resumes it share. The option ``init`` is none of them: it says
+    what first weights are drawn from, and those of a resumed run are the checkpoint's."""
+    identity = {fact: facts.get(fact) for fact in ("model", "model_options", "num_classes", "classes")}
+    identity["model_options"] = {k: v for k, v in (identity["model_options"] or {}).items() if k != "init"}
+    return identity
 
 
 def _shown(value: float | None) -> str:

@@ -1,13 +1,14 @@
 """From training to the C++ application: the same answers as the Python pipeline, and every fault named.
 
-These build ascend310_infer and fetch MindSpore Lite's wheel (169 MB, once) into the user's cache. Where the compiler,
-a library or the wheel cannot be had, they are skipped with build.sh's own words.
+These build ascend310_infer, run its unit tests, and fetch MindSpore Lite's wheel (169 MB, once) into the user's cache.
+Where the compiler, a library or the wheel cannot be had, they are skipped with build.sh's own words.
 """
 
 import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from src.export.parity import logits_of_network, some_images
 from src.models import create_model
 from src.runs.checkpoint import load_checkpoint
 from tests.exported import checkpoint
-from tests.images import encode, photo
+from tests.images import SIDE, accepted_files, encode, photo, refused_files, write_files
 
 CLASSES = ["class0", "class1", "class2"]
 LACKING = 3  # build.sh's exit status when this machine cannot build it
@@ -67,8 +68,8 @@ def application(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def tests_folder(root: Path) -> Path:
-    """The unit tests built under the sanitizers."""
-    return build(root, "--sanitize") / "build" / "test-sanitize-ON"
+    """Where the C++ unit tests and what belongs to them are built; they have run and passed."""
+    return build(root, "--test") / "build" / "test-sanitize-OFF"
 
 
 def results(folder: Path) -> dict[str, np.ndarray]:
@@ -124,6 +125,71 @@ def test_each_image_gets_the_class_that_evaluation_gives_it(root, trained, tmp_p
     np.testing.assert_array_equal(np.bincount(labels[actual.argmax(1) == labels], minlength=10), hits)
 
 
+def test_the_application_says_what_it_did_and_refuses_what_it_must(trained, application, tmp_path):
+    """Its exit statuses, files and lines over a folder of six images, two of them bad."""
+    model, data, manifest = tmp_path / "net.mindir", tmp_path / "images", tmp_path / "net.manifest.json"
+    model.write_bytes((trained / "net.mindir").read_bytes())
+    data.mkdir()
+    for i in range(4):
+        (data / f"{i}.png").write_bytes(encode(photo(i, 40, 57), "PNG"))
+    (data / "empty.png").write_bytes(b"")
+    (data / "line\nbreak.jpg").write_bytes(b"text")
+
+    def main(name: str, *more: str) -> subprocess.CompletedProcess:
+        paths = ["--mindir_path", str(model), "--dataset_path", str(data), "--result_path", str(tmp_path / name)]
+        paths += ["--threads", "1"]
+        return shell(tmp_path, str(application / "main"), *paths, *more)
+
+    # Without a manifest ImageNet's preprocessing, at the model's size: a short side of 256/224 of it.
+    assumed = json.loads((trained / "net.manifest.json").read_text())
+    side = assumed["preprocessing"]["image_size"]
+    done = main("assumed")
+    assert done.returncode == 3
+    assert f"no {manifest}: ImageNet's preprocessing is assumed" in done.stderr
+    assert "cannot read empty.png: it is empty\n" in done.stderr
+    assert r'cannot read "line\u000abreak.jpg": it is neither JPEG nor PNG' in done.stderr
+    assert done.stderr.endswith("error: 2 of 6 images could not be read\n")
+    index = [json.loads(line) for line in (tmp_path / "assumed" / "index.jsonl").read_text().splitlines()]
+    assert [entry.get("error", entry.get("result")) for entry in index] == [
+        *"0123",
+        "it is empty",
+        "it is neither JPEG nor PNG",
+    ]
+    times = (tmp_path / "time_Result" / "test_perform_static.txt").read_text().splitlines()
+    assert re.fullmatch(r"NN inference cost average time: [0-9.e-]+ ms of infer_count 4", times[0])
+    assert times[1].startswith("predict, ms per batch of ")
+    for image in ("empty.png", "line\nbreak.jpg"):
+        (data / image).unlink()
+
+    assumed["preprocessing"] |= {"resize": round(side * 256 / 224), "interpolation": "bilinear"}
+    assumed["preprocessing"] |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assumed["preprocessing"]["resize_kernel"] = "mindspore"
+    manifest.write_text(json.dumps(assumed))
+    assert main("written").returncode == 0
+    for i in range(4):
+        both = [(tmp_path / name / f"{i}_0.bin").read_bytes() for name in ("assumed", "written")]
+        assert both[0] == both[1]
+        assert len(both[0]) == 4 * assumed["num_classes"]
+
+    done = main("written")
+    assert (done.returncode, "is not empty" in done.stderr) == (2, True)
+    done = main("timed", "--benchmark", "3")
+    assert (done.returncode, (tmp_path / "timed").exists()) == (0, False)
+    text = manifest.read_text()
+    for damaged, said in [
+        (text.replace(f'"image_size": {side}', f'"image_size": {side - 1}'), f"image_size is {side - 1}"),
+        (text[:-2], f"net.manifest.json: not JSON at byte {len(text) - 2}"),
+        (text.replace('"resize_kernel": "mindspore"', '"resize_kernel": 3'), "resize_kernel must be a string"),
+        (text.replace(hashlib.sha256(model.read_bytes()).hexdigest(), "0" * 64), "checksum of the model is another"),
+    ]:
+        manifest.write_text(damaged)
+        done = main("refused")
+        assert done.returncode == 2, said
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "refused").exists()
+
+
 def test_lites_own_converter_makes_the_same_of_the_onnx_file(trained, tmp_path):
     lite.convert(trained / "net.onnx", tmp_path / "net.mindir")
     manifest = json.loads((trained / "net.manifest.json").read_text())
@@ -151,7 +217,6 @@ def test_int8_through_lites_converter(application, tmp_path, photos):
     assert 0 < entry["parity"]["largest_difference"] < 0.5 * entry["parity"]["largest_logit"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["mindspore", "pil"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_pixels_equal_the_python_pipelines(tests_folder, tmp_path, kernel, interpolation):
@@ -169,10 +234,36 @@ def test_pixels_equal_the_python_pipelines(tests_folder, tmp_path, kernel, inter
     )
     batches = [images.asnumpy() for images, _, _ in EvalData([(path, 0) for path in files], preprocessing, 1, 1)]
     expected = np.rint(np.concatenate(batches)).astype(np.uint8).transpose(0, 2, 3, 1)
-    out = tmp_path / "pixels"
-    command = [str(tests_folder / "preprocess_dump"), str(out), "64", "73", interpolation, kernel, *map(str, files)]
-    subprocess.run(command, check=True, timeout=120)
-    np.testing.assert_array_equal(np.fromfile(out, np.uint8).reshape(expected.shape), expected)
+    done, pixels = dump(tests_folder, tmp_path, "64", "73", interpolation, kernel, *files)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(pixels.reshape(expected.shape), expected)
+
+
+def test_what_training_reads_is_read_and_what_it_refuses_is_refused(tests_folder, tmp_path):
+    """Every odd file of the tests of `src.data`. BMP and WebP are named; a strip's side has no limit here."""
+    accepted, refused = accepted_files(), {name: file for name, file in refused_files().items() if name != "strip.png"}
+    write_files(tmp_path, accepted | refused)
+    side = str(SIDE)
+    for name in accepted | refused:
+        done, pixels = dump(tests_folder, tmp_path, side, side, "bilinear", "pil", tmp_path / name)
+        if name in refused:
+            assert done.returncode == 1, name
+            assert done.stderr.startswith("error: "), name
+            assert done.stderr.count("\n") == 1, name
+        elif accepted[name].content.startswith((b"BM", b"RIFF")):
+            assert "BMP or WebP" in done.stderr, name
+        else:
+            expected = np.broadcast_to(accepted[name].pixels, (SIDE, SIDE, 3))
+            np.testing.assert_array_equal(pixels.reshape(expected.shape), expected, name)
+
+
+def dump(tests_folder: Path, folder: Path, *arguments: str | Path) -> tuple[subprocess.CompletedProcess, np.ndarray]:
+    """A run of preprocess_dump, and the bytes that it wrote."""
+    out = folder / "pixels"
+    out.unlink(missing_ok=True)
+    command = [str(tests_folder / "preprocess_dump"), str(out), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done, np.fromfile(out, np.uint8) if out.exists() else np.zeros(0, np.uint8)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from mindspore import Tensor, nn
+from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
 from src.models import layers
 from src.models.layers import BatchNorm, ConvNormAct, Dropout, InvertedBottleneck
@@ -177,14 +178,60 @@ def test_dropout_gradient_is_masked_like_the_output(mode):
     np.testing.assert_array_equal(gradient, 3 * mask(128, 0.5, cell.key, 1).reshape(4, 32))
 
 
+def test_dropout_is_made_of_operators_and_types_that_every_device_has(tmp_path):
+    # Types common to the lists of the first Ascend 910, of Atlas A2 and A3 and of the CPU.
+    documented = {
+        "Add": {"FLOAT", "INT32", "INT64"},
+        "AssignAdd": {"FLOAT", "INT32", "INT64"},
+        "BitwiseAnd": {"INT32", "INT64"},
+        "BitwiseXor": {"INT32", "INT64"},
+        "Cast": {"FLOAT", "INT32", "INT64"},
+        "GreaterEqual": {"BOOL"},
+        "Mul": {"FLOAT", "INT32", "INT64"},
+        "Muls": {"FLOAT"},
+        "Reshape": {"FLOAT"},
+        "RightShift": {"INT32", "INT64"},
+    }
+    bookkeeping = {"Constant", "Depend", "Load", "UpdateState"}
+    cell, file = Dropout(0.2, seed=7).set_train(), tmp_path / "dropout.mindir"
+    ms.export(cell, Tensor(np.ones((8, 160), np.float32)), file_name=str(file), file_format="MINDIR")
+    graph = ModelProto.FromString(file.read_bytes()).graph
+
+    found: dict[str, set[str]] = {}
+    for node in graph.node:
+        types = {TensorProto.DataType.Name(t.data_type) for a in node.attribute for t in a.tensors}
+        assert not {kind for kind in types if kind.startswith("UINT")}, node.op_type
+        found.setdefault(node.op_type.removeprefix("REF::").partition(":")[0], set()).update(types)
+    assert found["Mul"] >= {"FLOAT", "INT64"}
+    for operator in found.keys() - bookkeeping:
+        assert found[operator] <= documented[operator], operator
+
+
 def test_dropout_keeps_the_share_it_says_and_the_mean():
     cell, x = Dropout(0.2, seed=3).set_train(), Tensor(np.ones((64, 1280), np.float32))
     masks = [cell(x).asnumpy() for _ in range(4)]
     for one in masks:
         assert abs((one == 0).mean() - 0.2) < 0.006  # four standard deviations
         assert abs(one.mean() - 1.0) < 0.007
-    agreement = (masks[0] == masks[1]).mean()  # independent masks agree on 0.8**2 + 0.2**2
-    assert abs(agreement - 0.68) < 0.007
+        for axis in (0, 1):  # no channel and no image is left out more often than chance has it
+            share = (one == 0).mean(axis)
+            assert share.var() == pytest.approx(0.2 * 0.8 / one.shape[axis], rel=0.6 if axis == 1 else 0.2)
+
+
+def test_dropout_masks_are_independent_of_each_other_and_of_their_neighbours():
+    x = Tensor(np.ones((64, 1280), np.float32))
+
+    def drawn(seed: int, rank: int, step: int) -> np.ndarray:
+        cell = Dropout(0.2, seed, rank).set_train()
+        cell.steps.set_data(Tensor(step, ms.int32))
+        return cell(x).asnumpy().reshape(-1) > 0
+
+    first = drawn(3, 0, 0)
+    keys = ((3, 0, 1), (3, 0, 2), (3, 1, 0), (4, 0, 0), (3, 8, 77))
+    others = {f"seed, rank, step {key}": drawn(*key) for key in keys}
+    others |= {f"{lag} elements further": np.roll(first, lag) for lag in (1, 2, 3, 16, 160, 1279, 1280, 1281)}
+    for what, other in others.items():  # independent masks agree on 0.8**2 + 0.2**2 of the elements
+        assert abs((first == other).mean() - 0.68) < 0.007, what
 
 
 def test_dropout_streams_and_resume():

@@ -26,9 +26,9 @@ PARTICULARS = {
 
 
 @functools.cache
-def network(name: str, **options) -> nn.Cell:
+def network(name: str, num_classes: int = 10) -> nn.Cell:
     ms.set_seed(1)
-    return create_model(name, 10, **options).set_train(False)
+    return create_model(name, num_classes).set_train(False)
 
 
 def images(size: int = 32, batch: int = 2) -> Tensor:
@@ -87,6 +87,33 @@ def test_first_weights_follow_the_seed_and_only_the_head_the_classes(name):
     assert first.keys() == other.keys()
     different = {key for key in first if first[key].shape != other[key].shape}
     assert different == {"classifier.weight", "classifier.bias"}
+
+
+@functools.cache
+def pooled(name: str) -> np.ndarray:
+    """What the classifier of the network sees in its first training forward, [N, C], dropout left out."""
+    ms.set_seed(1)
+    net = create_model(name, 10).set_train()
+    return net.hidden(net.pool(net.features(images(48, batch=8)))).asnumpy()[:, :, 0, 0]
+
+
+def first_loss(net: nn.Cell, features: np.ndarray) -> float:
+    """The cross-entropy that the classifier of ``net`` starts with, in the mean over all labels."""
+    logits = features @ net.classifier.weight.asnumpy().T + net.classifier.bias.asnumpy()
+    return float((np.log(np.exp(logits).sum(1)) - logits.mean(1)).mean())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_first_loss_is_that_of_a_guess_whatever_the_number_of_classes(name):
+    for classes in (2, 10, 36, 1000):
+        assert abs(first_loss(network(name, classes), pooled(name)) - np.log(classes)) < 0.5, classes
+
+
+def test_torchvisions_classifier_of_mnasnet_starts_well_with_a_thousand_classes_only():
+    for classes, expected in ((10, 10**-0.5), (1000, 1000**-0.5)):
+        net = create_model("mnasnet", classes, init="torchvision")
+        assert spread(net, "classifier.weight") == pytest.approx(expected, rel=0.02)
+        assert (first_loss(net, pooled("mnasnet")) - np.log(classes) > 3) == (classes == 10)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -157,7 +184,7 @@ def test_first_weights_have_the_spread_of_their_recipe():
         "mnasnet": {
             "features.stage5.1.expand.conv.weight": (2 / 1152) ** 0.5,
             "features.stage5.1.depthwise.conv.weight": (2 / (25 * 1152)) ** 0.5,
-            "classifier.weight": 10**-0.5,
+            "classifier.weight": (3 * 1280) ** -0.5,
         },
         "spos_oneshot_plus": {
             "features.stage3.1.body.expand.conv.weight": 1 / 160,

@@ -272,6 +272,12 @@ def test_a_checkpoint_of_another_run_is_refused(runs, reference, tmp_path, flags
         runs.start(tmp_path, *FULL, "--resume", checkpoint, *flags.split())
 
 
+def test_first_weights_may_be_named_otherwise_on_resume(runs, reference, tmp_path, no_picture):
+    checkpoint = str(newest(reference[0]).path)
+    named = ("--model_options.init", "torchvision")
+    assert runs.start(tmp_path, *FULL, "--resume", checkpoint, *named) == []  # goes on from the end
+
+
 def test_other_data_settings_are_noted_on_resume(runs, reference, tmp_path, no_picture, capsys):
     checkpoint = str(newest(reference[0]).path)
     runs.start(tmp_path, *FULL, "--resume", checkpoint, "--batch_size", "6", "--seed", "2")
