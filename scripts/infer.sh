@@ -1,8 +1,28 @@
 # shellcheck shell=bash
-# What run_infer_310.sh and run_infer_cpp.sh share: build, predict, label, score. Sourced by them.
+# What the scripts of exported networks share: build, predict, label, score. Sourced by them.
 
-# shellcheck source=scripts/common.sh
-. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+set -euo pipefail
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ -z ${VIRTUAL_ENV:-} && -x $ROOT/.venv/bin/python ]]; then # serves where no environment is active
+    PATH=$ROOT/.venv/bin:$PATH
+fi
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 2
+}
+
+# NAME PATH KIND (-f: a file, -d: a folder): a path that depends on no working folder and is taken for no flag.
+existing() {
+    local path=$2
+    [[ $path == /* ]] || path=$PWD/$path
+    if [[ $3 == -f && -f $path || $3 == -d && -d $path ]]; then
+        printf '%s' "$path"
+    else
+        fail "$1: there is no $([[ $3 == -f ]] && echo file || echo folder) '$2'"
+    fi
+}
 
 stage_failed() { # WHAT LOG
     printf '%s, see %s:\n' "$1" "$2" >&2
@@ -25,13 +45,11 @@ keep_earlier() { # NAME
 infer() {
     local mindir data label_file device_type=$4 device_id=$5 status=0 name manifest
     local -a labels score skip=()
-    mindir=$(absolute "$1")
-    data=$(absolute "$2")
-    label_file=${3:+$(absolute "$3")}
-    [[ -f $mindir ]] || fail "MINDIR_PATH: there is no file '$1'"
-    existing_folder DATA_PATH "$data"
-    [[ -z $label_file || -f $label_file ]] || fail "LABEL_FILE: there is no file '$3'"
-    whole_number DEVICE_ID "$device_id"
+    mindir=$(existing MINDIR_PATH "$1" -f)
+    data=$(existing DATA_PATH "$2" -d)
+    label_file=$3
+    [[ -z $label_file ]] || label_file=$(existing LABEL_FILE "$3" -f)
+    [[ $device_id =~ ^(0|[1-9][0-9]{0,5})$ ]] || fail "DEVICE_ID must be a whole number, not '$device_id'"
     [[ $device_type =~ ^(CPU|GPU|Ascend|Ascend310|Ascend910)$ ]] \
         || fail "DEVICE_TYPE must be CPU, GPU, Ascend310 or Ascend910, not '$device_type'"
     [[ -z ${SKIP_BAD_IMAGES:-} ]] || skip=(--skip_bad_images)

@@ -1,7 +1,2 @@
-#!/usr/bin/env bash
-# Trains in several processes on the CPU.
-[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh script`
-# shellcheck source=scripts/common.sh
-. "$(dirname -- "$0")/common.sh"
-
-distribute_cpu "$@"
+#!/bin/sh
+exec sh "$(dirname -- "$0")/launch.sh" "$0" "$@"

@@ -1,7 +1,2 @@
-#!/usr/bin/env bash
-# Trains on one Ascend.
-[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh script`
-# shellcheck source=scripts/common.sh
-. "$(dirname -- "$0")/common.sh"
-
-standalone Ascend "$@"
+#!/bin/sh
+exec sh "$(dirname -- "$0")/launch.sh" "$0" "$@"

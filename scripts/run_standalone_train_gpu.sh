@@ -1,7 +1,2 @@
-#!/usr/bin/env bash
-# Trains on one GPU.
-[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh script`
-# shellcheck source=scripts/common.sh
-. "$(dirname -- "$0")/common.sh"
-
-standalone GPU "$@"
+#!/bin/sh
+exec sh "$(dirname -- "$0")/launch.sh" "$0" "$@"

@@ -1,8 +1,2 @@
-#!/usr/bin/env bash
-# ShuffleNetV1: [DEVICE_ID] [DATA_PATH] [CHECKPOINT], one GPU.
-[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh script`
-NETWORK=${NETWORK:-shufflenetv1}
-# shellcheck source=scripts/common.sh
-. "$(dirname -- "$0")/../common.sh"
-
-evaluate GPU "$@"
+#!/bin/sh
+exec sh "$(dirname -- "$0")/../launch.sh" "$0" "$@"

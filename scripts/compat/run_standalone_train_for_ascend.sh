@@ -1,8 +1,2 @@
-#!/usr/bin/env bash
-# ProxylessNAS: [DEVICE_ID] [DATA_PATH], one Ascend.
-[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh script`
-NETWORK=${NETWORK:-proxylessnas_mobile}
-# shellcheck source=scripts/common.sh
-. "$(dirname -- "$0")/../common.sh"
-
-standalone Ascend "$@"
+#!/bin/sh
+exec sh "$(dirname -- "$0")/../launch.sh" "$0" "$@"

@@ -1,10 +1,2 @@
-#!/usr/bin/env bash
-# SPOS: [DATA_PATH], the same with the strolling sampler, one GPU. Without DATA_PATH ~/imagenet (train/ and val/, no records).
-[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # called as `sh script`
-NETWORK=${NETWORK:-spos_oneshot}
-# shellcheck source=scripts/common.sh
-. "$(dirname -- "$0")/../common.sh"
-
-spos_supernet --model_options.use_se true --model_options.last_conv_after_pooling true \
-    --channel_start_epoch 0 --channel_warm_up false \
-    --path_sampler strolling -- "$@"
+#!/bin/sh
+exec sh "$(dirname -- "$0")/../launch.sh" "$0" "$@"

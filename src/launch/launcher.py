@@ -16,8 +16,10 @@ Several machines: NODE_NUM, NODE_RANK, MASTER_ADDR, MASTER_PORT in the environme
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import shlex
 import shutil
 import socket
@@ -28,23 +30,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from watch import Job, Signals, adopt_orphans, watch
-
 ROOT = Path(__file__).resolve().parents[2]
+if __name__ == "__main__":  # by its path, from any folder
+    sys.path[0] = str(ROOT)
+
+from src.errors import UsageError, run  # noqa: E402
+from src.launch.watch import Job, Signals, adopt_orphans, watch  # noqa: E402
+
 RANK = str(Path(__file__).resolve().with_name("rank.py"))
 LAUNCHERS = ("none", "msrun", "mpirun", "rank_table")
 GRACE = float(os.environ.get("LAUNCH_GRACE", "30"))  # seconds rank 0 has to save after a signal
 START_TIMEOUT = float(os.environ.get("LAUNCH_START_TIMEOUT", "120"))  # seconds until every rank must have shown up
-EXIT_USAGE = 2
-
-
-class LaunchError(Exception):
-    """Something to put right before the program can start; one line that says how."""
 
 
 @dataclass
 class Options:
-    """What is to be started; see the head of this file."""
+    """What is to be started; see the head of this file. ``typed`` is the line that asked for it,
+    ``variables`` go into the ranks' environment."""
 
     launcher: str = "none"
     ranks: int = 1
@@ -53,6 +55,8 @@ class Options:
     makes_run: bool = False
     background: bool = False
     rank_table: str = ""
+    typed: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
 
 
@@ -67,10 +71,16 @@ def parse(argv: Sequence[str]) -> Options:
         elif name in ("launcher", "ranks", "target", "name", "rank_table") and words:
             _set(options, name, words.pop(0))
         else:
-            raise LaunchError(f"--{name} is not an option of launcher.py, or its value is missing")
+            raise UsageError(f"--{name} is not an option of launcher.py, or its value is missing")
     if not words:
-        raise LaunchError("no program given")
-    options.command = [words.pop(0)]
+        raise UsageError("no program given")
+    return with_arguments(options, words[0], words[1:])
+
+
+def with_arguments(options: Options, program: str, arguments: Sequence[str]) -> Options:
+    """``options`` for ``program``, which gets the ``arguments`` that are not ours."""
+    options.command = [program]
+    words = list(arguments)
     while words:
         word = words.pop(0)
         name, has_value, value = word.removeprefix("--").partition("=")
@@ -78,7 +88,7 @@ def parse(argv: Sequence[str]) -> Options:
             options.background = True
         elif word.startswith("--") and name in ("launcher", "ranks"):
             if not has_value and not words:
-                raise LaunchError(f"--{name} needs a value")
+                raise UsageError(f"--{name} needs a value")
             _set(options, name, value if has_value else words.pop(0))
         else:
             options.command.append(word)
@@ -89,9 +99,9 @@ def parse(argv: Sequence[str]) -> Options:
 
 def _set(options: Options, name: str, value: str) -> None:
     if name == "ranks" and (not value.isdecimal() or int(value) < 1):
-        raise LaunchError(f"--ranks must be a whole number from 1, not {value!r}")
+        raise UsageError(f"--ranks must be a whole number from 1, not {value!r}")
     if name == "launcher" and value not in LAUNCHERS:
-        raise LaunchError(f"--launcher must be one of {', '.join(LAUNCHERS)}, not {value!r}")
+        raise UsageError(f"--launcher must be one of {', '.join(LAUNCHERS)}, not {value!r}")
     setattr(options, name, int(value) if name == "ranks" else value)
 
 
@@ -132,7 +142,7 @@ def open_folders(options: Options, nodes: Nodes) -> tuple[Path, Path]:
         if resumed and resumed != "auto" and Path(resumed).is_dir():
             run_dir = resumed
         elif nodes.number > 1:
-            raise LaunchError("several machines write one run: add --run_dir FOLDER, one that all of them see")
+            raise UsageError("several machines write one run: add --run_dir FOLDER, one that all of them see")
         else:
             run_dir = str(fresh_folder(ROOT / "runs", options.name))
         options.command += ["--run_dir", run_dir]
@@ -165,27 +175,26 @@ def nodes_from(environment: Mapping[str, str]) -> Nodes:
     for name, default in (("NODE_NUM", "1"), ("NODE_RANK", "0")):
         text = environment.get(name) or default
         if not text.isdecimal():
-            raise LaunchError(f"{name} must be a whole number, not {text!r}")
+            raise UsageError(f"{name} must be a whole number, not {text!r}")
         numbers[name] = int(text)
     nodes = Nodes(numbers["NODE_NUM"], numbers["NODE_RANK"], environment.get("MASTER_ADDR") or "127.0.0.1")
     if not 0 <= nodes.rank < nodes.number:
-        raise LaunchError(f"NODE_RANK={nodes.rank} must be from 0 to NODE_NUM - 1 = {nodes.number - 1}")
+        raise UsageError(f"NODE_RANK={nodes.rank} must be from 0 to NODE_NUM - 1 = {nodes.number - 1}")
     if nodes.number > 1 and not environment.get("MASTER_ADDR"):
-        raise LaunchError("several machines need MASTER_ADDR, the address of the one with NODE_RANK=0")
+        raise UsageError("several machines need MASTER_ADDR, the address of the one with NODE_RANK=0")
     return nodes
 
 
-def port_for(environment: Mapping[str, str], nodes: Nodes) -> int:
+def port_for(environment: Mapping[str, str], nodes: Nodes, typed: str) -> int:
     """MASTER_PORT, or a free one on a single machine, or msrun's 8118. An occupied one is an error."""
     text = environment.get("MASTER_PORT", "")
     if text and not (text.isdecimal() and 1024 <= int(text) <= 65535):
-        raise LaunchError(f"MASTER_PORT must be from 1024 to 65535, not {text!r}")
+        raise UsageError(f"MASTER_PORT must be from 1024 to 65535, not {text!r}")
     if not text and nodes.number == 1:
         return free_port()
     port = int(text or "8118")
     if nodes.rank == 0 and is_occupied(port):
-        typed = environment.get("LAUNCH_TYPED", "")
-        raise LaunchError(f"port {port} is taken by another program; type: MASTER_PORT={free_port()} {typed}".rstrip())
+        raise UsageError(f"port {port} is taken by another program; type: MASTER_PORT={free_port()} {typed}")
     return port
 
 
@@ -194,7 +203,7 @@ def free_port() -> int:
     for port in range(20000 + os.getpid() % 10000, 32000):
         if not is_occupied(port):
             return port
-    raise LaunchError("no free port between 20000 and 32000; give one by MASTER_PORT")
+    raise UsageError("no free port between 20000 and 32000; give one by MASTER_PORT")
 
 
 def is_occupied(port: int) -> bool:
@@ -211,22 +220,22 @@ def ranks_of_table(path: Path, server_index: int) -> tuple[list[tuple[int, int]]
     """([(rank, device) of one server], ranks in all) of an HCCL rank table.
 
     Raises:
-        LaunchError: the file is not a rank table, or has no such server.
+        UsageError: the file is not a rank table, or has no such server.
     """
     try:
         servers = json.loads(path.read_text(encoding="utf-8"))["server_list"]
         ranks = [[(int(card["rank_id"]), int(card["device_id"])) for card in server["device"]] for server in servers]
     except OSError as error:
-        raise LaunchError(
+        raise UsageError(
             f"cannot read {path}: {error.strerror}; python -m src.launch.rank_tables writes a rank table"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise LaunchError(f"{path} is not an HCCL rank table; python -m src.launch.rank_tables writes one") from error
+        raise UsageError(f"{path} is not an HCCL rank table; python -m src.launch.rank_tables writes one") from error
     if server_index >= len(ranks):
-        raise LaunchError(f"SERVER_ID={server_index}, but {path} has {len(ranks)} servers, counted from 0")
+        raise UsageError(f"SERVER_ID={server_index}, but {path} has {len(ranks)} servers, counted from 0")
     total = sum(map(len, ranks))
     if sorted(rank for server in ranks for rank, _ in server) != list(range(total)):
-        raise LaunchError(
+        raise UsageError(
             f"the ranks of {path} are not 0 to {total - 1}; python -m src.launch.rank_tables merge makes them so"
         )
     return ranks[server_index], total
@@ -239,9 +248,14 @@ def prepare(options: Options, nodes: Nodes) -> dict[str, str]:
     """The environment of this machine's ranks. Looks for all that a start needs, before it gets a folder.
 
     Raises:
-        LaunchError: no such launcher here, an occupied port, a rank table that does not fit.
+        UsageError: no such launcher here, an occupied port, a rank table that does not fit.
     """
-    environment = {**os.environ, "LAUNCH_HOST": socket.gethostname(), "LAUNCH_LOCAL_SIZE": str(options.ranks)}
+    environment = {
+        **os.environ,
+        **options.variables,
+        "LAUNCH_HOST": socket.gethostname(),
+        "LAUNCH_LOCAL_SIZE": str(options.ranks),
+    }
     if options.launcher != "none":  # msrun would give every rank one thread
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         environment.setdefault("OMP_NUM_THREADS", str(max(cores // options.ranks, 1)))
@@ -252,26 +266,26 @@ def prepare(options: Options, nodes: Nodes) -> dict[str, str]:
         fitting_ranks(options, environment)
     elif options.launcher != "none":
         if not shutil.which(options.launcher):
-            raise LaunchError(
+            raise UsageError(
                 "msrun is not on PATH; it comes with MindSpore: activate its environment"
                 if options.launcher == "msrun"
                 else "mpirun is not on PATH; install OpenMPI (apt-get install openmpi-bin) or add --launcher msrun"
             )
         environment["MASTER_ADDR"] = nodes.master
-        environment["MASTER_PORT"] = str(port_for(os.environ, nodes))
+        environment["MASTER_PORT"] = str(port_for(os.environ, nodes, options.typed))
         for name in ("RANK_TABLE_FILE", "RANK_ID", "DEVICE_ID"):  # left over, they would mislead the framework
             environment.pop(name, None)
     return environment
 
 
 def fitting_ranks(options: Options, environment: Mapping[str, str]) -> tuple[list[tuple[int, int]], int]:
-    """:func:`ranks_of_table` for this machine. Raises LaunchError if it has another number of them than asked for."""
+    """:func:`ranks_of_table` for this machine. Raises UsageError if it has another number of them than asked for."""
     table, server_id = Path(options.rank_table).resolve(), environment["SERVER_ID"]
     if not server_id.isdecimal():
-        raise LaunchError(f"SERVER_ID must be a whole number, not {server_id!r}")
+        raise UsageError(f"SERVER_ID must be a whole number, not {server_id!r}")
     ranks, total = ranks_of_table(table, int(server_id))
     if len(ranks) != options.ranks:
-        raise LaunchError(
+        raise UsageError(
             f"{table} gives server {server_id} {len(ranks)} devices, not {options.ranks}; "
             "give that number as DEVICE_NUM, or write another table with python -m src.launch.rank_tables"
         )
@@ -369,27 +383,36 @@ def leave_terminal(logs: Path) -> None:
     os.dup2(nothing, 0)
 
 
-def main(argv: list[str]) -> int:
-    try:
-        options = parse(argv)
-        program = Path(options.command[0])
-        if not program.is_file():
-            raise LaunchError(f"{program} is not there; this version of the repository has no such program")
-        nodes = nodes_from(os.environ)
-        environment = prepare(options, nodes)
-        folder, logs = open_folders(options, nodes)
-        signals = Signals()
-        if options.background:
-            leave_terminal(logs)
-        adopt_orphans()
-        job = start(options, nodes, environment, logs)
-    except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+def launch(options: Options) -> int:
+    """Starts what ``options`` asks for and stays until it has ended, unless in the background; the exit status.
+
+    Raises:
+        UsageError: something to put right before the program can start.
+    """
+    program = Path(options.command[0])
+    if not program.is_file():
+        raise UsageError(f"{program} is not there; this version of the repository has no such program")
+    if options.target == "Ascend":  # eight ranks start many threads; not every user may raise this
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NPROC, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    nodes = nodes_from(os.environ)
+    environment = prepare(options, nodes)
+    folder, logs = open_folders(options, nodes)
+    signals = Signals()
+    if options.background:
+        leave_terminal(logs)
+    adopt_orphans()
+    job = start(options, nodes, environment, logs)
     place = f"run folder {folder}" if options.makes_run else f"folder {folder}"
     print(f"{place}; {job.names[0]} follows, logs of all ranks in {logs} (started by {job.how})", flush=True)
     return watch(job, signals, GRACE, START_TIMEOUT)
 
 
+def main(argv: list[str]) -> None:
+    options = parse(argv)
+    options.typed = shlex.join(["python", *sys.argv])
+    sys.exit(launch(options))
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

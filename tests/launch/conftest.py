@@ -1,7 +1,7 @@
 """A stage for the launchers: a copy of scripts/ and configs/ and stand-ins for python, msrun and mpirun.
 
 The stand-ins record what they were called with. Those of msrun and mpirun start their ranks as the real
-ones do, with the same variables; python runs scripts/*.py for real and records everything else.
+ones do, with the same variables; python runs src/launch/*.py for real and records everything else.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ RECORDER = """\
 import json, os, sys, time
 program, folder = sys.argv[1], sys.argv[2]
 arguments = sys.argv[3:]
-shown = {name: value for name, value in os.environ.items() if name != "LAUNCH_TYPED"}
 rank = os.environ.get("RANK_ID", os.environ.get("OMPI_COMM_WORLD_RANK", "x"))
 path = os.path.join(folder, f"{program}-{rank}-{os.getpid()}")
 with open(path + ".part", "w") as file:
-    json.dump({"program": program, "arguments": arguments, "environment": shown, "cwd": os.getcwd()}, file)
+    json.dump({"program": program, "arguments": arguments, "environment": dict(os.environ), "cwd": os.getcwd()}, file)
 os.replace(path + ".part", path + ".json")
 """
 
 PYTHON = """\
 #!/usr/bin/env bash
 case ${1:-} in
-    */src/launch/launcher.py | */src/launch/rank.py) exec REAL "$@" ;;
+    */src/launch/*.py) exec REAL "$@" ;;
 esac
 REAL RECORDER python RECORDS "$@"
 if [[ $MS_ROLE == MS_SCHED ]]; then exit 0; fi
@@ -112,8 +111,10 @@ class Stage:
         self.bin = folder / "bin"
         for path in (self.root, self.records, self.behaviour, self.bin):
             path.mkdir()
-        for name in ("scripts", "src/launch", "configs"):
+        for name in ("scripts", "src/launch", "src/settings", "configs"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("src/__init__.py", "src/errors.py", "default_config.yaml"):
+            shutil.copy(ROOT / name, self.root / name)
         for name in ("train.py", "eval.py", "export.py", "search.py"):
             (self.root / name).touch()
         recorder = folder / "recorder.py"

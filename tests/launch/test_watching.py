@@ -200,47 +200,23 @@ def test_a_rank_table_with_an_odd_name(stage):
 
 
 @pytest.mark.parametrize(
-    ("script", "words", "expected"),
+    ("words", "expected"),
     [
-        ("run_distribute_train_ascend.sh", ["t.json", "8"], "Usage: bash scripts/run_distribute_train_ascend.sh"),
-        ("run_distribute_train_gpu.sh", ["--help"], "[CUDA_VISIBLE_DEVICES] [DEVICE_NUM] [DATA_PATH] [CONFIG_PATH]"),
-        ("run_distribute_train_cpu.sh", ["2"], "[RANK_NUM] [DATA_PATH] [CONFIG_PATH]"),
-        ("run_distribute_train_cpu.sh", ["2", "DATA", "mnasnet_cpu", "surplus"], "Usage"),
-        ("run_standalone_train_gpu.sh", ["0"], "[DEVICE_ID] [DATA_PATH] [CONFIG_PATH]"),
-        ("run_eval_ascend.sh", ["0", "DATA"], "[DEVICE_ID] [DATA_PATH] [CHECKPOINT]"),
-        ("run_distribute_train_cpu.sh", ["two", "DATA"], "RANK_NUM must be a whole number, not 'two'"),
-        ("run_distribute_train_cpu.sh", ["0", "DATA"], "RANK_NUM must be at least 1"),
-        ("run_distribute_train_cpu.sh", ["2", "nowhere"], "DATA_PATH: there is no folder 'nowhere'"),
-        ("run_distribute_train_gpu.sh", ["0;1", "2", "DATA"], "CUDA_VISIBLE_DEVICES must be a list"),
-        ("run_eval_cpu.sh", ["DATA", "none.ckpt"], "there is no file or folder 'none.ckpt'"),
-        ("run_distribute_train_ascend.sh", ["none.json", "8", "DATA"], "run_distribute_train_ascend.sh msrun 8 "),
-        ("run_distribute_train_gpu.sh", ["0,1", "4", "DATA"], "run_distribute_train_gpu.sh 0\\,1 2 "),
-        ("run_distribute_train_cpu.sh", ["2", "DATA", "--launcher", "srun"], "--launcher must be one of"),
-        ("run_standalone_train_cpu.sh", ["DATA", "--ranks", "x"], "--ranks must be a whole number"),
+        (
+            ["run_distribute_train_cpu.sh", "2"],
+            "Usage: bash scripts/run_distribute_train_cpu.sh [RANK_NUM] [DATA_PATH]",
+        ),
+        (["run_distribute_train_cpu.sh", "2", "nowhere"], "error: DATA_PATH: there is no folder 'nowhere'\n"),
+        (["run_distribute_train_cpu.sh", "2", ".", "--launcher", "srun"], "error: --launcher must be one of"),
+        (["run_standalone_train_cpu.sh", ".", "--ranks", "x"], "error: --ranks must be a whole number"),
     ],
 )
-def test_wrong_arguments_are_told_what_is_right(stage, script, words, expected):
-    words = [str(stage.data) if word == "DATA" else word for word in words]
-    result = stage.run("bash", f"scripts/{script}", *words)
+def test_wrong_arguments_start_nothing(stage, words, expected):
+    script, *rest = words
+    result = stage.run("bash", f"scripts/{script}", *rest)
     assert result.returncode == 2
-    assert expected in result.stderr
+    assert result.stderr.startswith(expected)
     assert stage.calls("python") == [] and stage.run_folders == []
-
-
-def test_more_ranks_than_devices_gives_the_line_to_type(stage):
-    devices = stage.folder / "dev"
-    devices.mkdir()
-    for name in ("davinci0", "davinci1", "davinci_manager"):
-        (devices / name).touch()
-    words = ("bash", "scripts/run_distribute_train_ascend.sh", "msrun", "8", stage.data)
-    result = stage.run(*words, LAUNCH_DEVICE_FOLDER=str(devices))
-    assert result.returncode == 2
-    assert f"there are 2 Ascend devices here; type: bash {stage.root}/{words[1]} msrun 2 {stage.data}" in result.stderr
-    smi = stage.bin / "nvidia-smi"
-    smi.write_text("#!/bin/sh\necho 'GPU 0: x'\n")
-    smi.chmod(0o755)
-    result = stage.run("bash", "scripts/run_distribute_train_gpu.sh", "0,1", "2", stage.data)
-    assert result.returncode == 2 and "there are 1 GPU devices here" in result.stderr
 
 
 def test_an_occupied_port_gives_the_line_to_type(stage):
@@ -281,7 +257,7 @@ def test_a_rank_table_for_another_number_of_devices(stage):
 
 def test_a_missing_launcher_is_named(stage):
     (stage.bin / "mpirun").unlink()
-    for tool in ("bash", "dirname", "sed"):  # and nothing else: this machine may have OpenMPI
+    for tool in ("bash", "sh", "dirname"):  # and nothing else: this machine may have OpenMPI
         (stage.bin / tool).symlink_to(shutil.which(tool))
     result = stage.run(*cpu(stage, 2, "--launcher", "mpirun"), PATH=str(stage.bin))
     assert result.returncode == 2 and "apt-get install openmpi-bin" in result.stderr

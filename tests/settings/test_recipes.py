@@ -14,7 +14,7 @@ CONFIGS = {path.stem: load_config(path) for path in sorted(RECIPE_FOLDER.glob("*
 JOBS = {
     "digits": "train.py --model NAME",
     "quickstart": "make quickstart",
-    "shufflenetv1_transfer": "scripts/compat/run_transfer.sh",
+    "shufflenetv1_transfer": "scripts/run_transfer.sh",
     "spos_supernet": "train.py --train_supernet",
     "spos_supernet_digits": "make spos-tutorial",
     "spos_search": "search.py",
