@@ -61,6 +61,8 @@ class Runs:
         self.losses.clear()
         data = self.photos if val else self.photos / "alone"
         words = f"--model tiny --data_path {data} --run_dir {folder} --batch_size 4 --workers 2 --check_data False"
+        if "--mode" not in more:
+            words += " --mode pynative"  # compiling takes longer than the steps of these runs
         try:
             train.main([*words.split(), *more])
         finally:
@@ -300,7 +302,7 @@ def test_a_run_that_is_over_does_no_further_step(runs, tmp_path, no_picture):
 
 def test_early_stop_and_the_number_of_checkpoints_kept(runs, tmp_path, no_picture):
     """With a learning rate of zero and batch statistics that stay put nothing gets better after the first epoch."""
-    frozen = "--lr 0 --epochs 9 --early_stop 2 --keep_checkpoint_max 1 --crop_scale 1,1 --crop_ratio 1,1"
+    frozen = "--mode graph --lr 0 --epochs 9 --early_stop 2 --keep_checkpoint_max 1 --crop_scale 1,1 --crop_ratio 1,1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Evaluator, "run", _as_first(Evaluator.run))
         runs.start(tmp_path, *frozen.split())
