@@ -20,9 +20,7 @@ class BoundedQueue {
   bool Push(T item) {
     std::unique_lock lock(mutex_);
     room_.wait(lock, [this] { return items_.size() < capacity_ || is_closed_; });
-    if (is_closed_) {
-      return false;
-    }
+    if (is_closed_) return false;
     items_.push_back(std::move(item));
     lock.unlock();
     filled_.notify_one();
@@ -33,9 +31,7 @@ class BoundedQueue {
   std::optional<T> Pop() {
     std::unique_lock lock(mutex_);
     filled_.wait(lock, [this] { return !items_.empty() || is_closed_; });
-    if (items_.empty()) {
-      return std::nullopt;
-    }
+    if (items_.empty()) return std::nullopt;
     std::optional<T> item(std::move(items_.front()));
     items_.pop_front();
     lock.unlock();

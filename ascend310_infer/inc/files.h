@@ -11,10 +11,10 @@
 namespace infer {
 
 // The bytes of a regular file of at most `max_bytes`. Throws Failure saying why it cannot be read.
-std::string ReadFile(const std::filesystem::path &path, std::size_t max_bytes);
+std::string ReadFile(const std::filesystem::path& path, std::size_t max_bytes);
 
 // Writes `bytes` to a file of this name; Failure when any of them does not reach it (full disk, missing folder).
-void WriteFile(const std::filesystem::path &path, std::string_view bytes);
+void WriteFile(const std::filesystem::path& path, std::string_view bytes);
 
 struct ImageFiles {
   std::vector<std::filesystem::path> paths;  // relative to the folder, sorted by their bytes
@@ -25,7 +25,7 @@ struct ImageFiles {
 // in the folder itself. An image is what has the suffix of one, in any case. Symbolic links are followed, each
 // folder once; names that begin with a dot are left out. Throws UsageError when there is no such folder or no
 // image, Failure when a folder cannot be read.
-ImageFiles FindImages(const std::filesystem::path &folder);
+ImageFiles FindImages(const std::filesystem::path& folder);
 
 // `text` as it is or, when it holds control characters or bytes outside UTF-8, quoted with these escaped:
 // fit for one line of a log.

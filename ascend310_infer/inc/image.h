@@ -15,7 +15,7 @@ struct Image {
   int height = 0;
   std::vector<std::uint8_t> pixels;
 
-  [[nodiscard]] const std::uint8_t *Row(int y) const {
+  [[nodiscard]] const std::uint8_t* Row(int y) const {
     return pixels.data() + static_cast<std::size_t>(y) * static_cast<std::size_t>(width) * 3;
   }
 };

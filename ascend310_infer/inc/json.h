@@ -29,14 +29,14 @@ class Json {
   [[nodiscard]] bool AsBool(std::string_view what) const;
   [[nodiscard]] double AsNumber(std::string_view what) const;
   [[nodiscard]] int AsInt(std::string_view what) const;
-  [[nodiscard]] const std::string &AsString(std::string_view what) const;
-  [[nodiscard]] const Array &AsArray(std::string_view what) const;
-  [[nodiscard]] const Object &AsObject(std::string_view what) const;
+  [[nodiscard]] const std::string& AsString(std::string_view what) const;
+  [[nodiscard]] const Array& AsArray(std::string_view what) const;
+  [[nodiscard]] const Object& AsObject(std::string_view what) const;
 
   // A member of an object; UsageError when this is no object or the key is missing.
-  [[nodiscard]] const Json &At(std::string_view key) const;
+  [[nodiscard]] const Json& At(std::string_view key) const;
   // The same, or nullptr when the key is missing.
-  [[nodiscard]] const Json *Find(std::string_view key) const;
+  [[nodiscard]] const Json* Find(std::string_view key) const;
 
  private:
   std::variant<std::monostate, bool, double, std::string, Array, Object> value_;

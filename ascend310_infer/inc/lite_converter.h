@@ -18,13 +18,13 @@ class Converter {
  public:
   Converter();
   ~Converter() = default;
-  Converter(const Converter &) = delete;
-  Converter &operator=(const Converter &) = delete;
+  Converter(const Converter&) = delete;
+  Converter& operator=(const Converter&) = delete;
 
   void SetSaveType(ModelType type);
-  void SetConfigFile(const std::vector<char> &path);
-  Status Convert(converter::FmkType framework, const std::vector<char> &model_file,
-                 const std::vector<char> &output_file, const std::vector<char> &weight_file);
+  void SetConfigFile(const std::vector<char>& path);
+  Status Convert(converter::FmkType framework, const std::vector<char>& model_file,
+                 const std::vector<char>& output_file, const std::vector<char>& weight_file);
 
  private:
   std::shared_ptr<ConverterPara> data_;

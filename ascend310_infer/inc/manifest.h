@@ -29,10 +29,10 @@ struct Manifest {
 };
 
 // The manifest's text, its entry for the file `model_name`. Throws UsageError naming what is wrong.
-Manifest ParseManifest(std::string_view text, const std::string &model_name);
+Manifest ParseManifest(std::string_view text, const std::string& model_name);
 
 // `name.mindir` -> `name.manifest.json`, beside it.
-std::filesystem::path ManifestBeside(const std::filesystem::path &model);
+std::filesystem::path ManifestBeside(const std::filesystem::path& model);
 
 }  // namespace infer
 

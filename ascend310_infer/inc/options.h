@@ -28,7 +28,7 @@ struct Options {
 
 // Takes `--key value` and `--key=value`. Throws UsageError for an unknown or repeated key, a value that does not
 // fit, or a path that is missing.
-Options ParseOptions(const std::vector<std::string> &arguments);
+Options ParseOptions(const std::vector<std::string>& arguments);
 
 // What --help prints.
 std::string Usage();

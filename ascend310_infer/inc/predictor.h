@@ -23,10 +23,10 @@ class Predictor {
  public:
   Predictor() = default;
   virtual ~Predictor() = default;
-  Predictor(const Predictor &) = delete;
-  Predictor &operator=(const Predictor &) = delete;
+  Predictor(const Predictor&) = delete;
+  Predictor& operator=(const Predictor&) = delete;
 
-  [[nodiscard]] virtual const InputSpec &Input() const = 0;
+  [[nodiscard]] virtual const InputSpec& Input() const = 0;
 
   // Runs the model on one full batch. The views, one per output and each holding `batch` rows of equal
   // length, stay valid until the next call. Throws Failure.

@@ -17,13 +17,13 @@ struct Geometry {
   int height = 0;
   Window crop;
 };
-Geometry EvalGeometry(int width, int height, const Preprocessing &preprocessing);
+Geometry EvalGeometry(int width, int height, const Preprocessing& preprocessing);
 
 // Short side resized, centre cropped: image_size x image_size.
-Image ResizeAndCrop(const Image &image, const Preprocessing &preprocessing);
+Image ResizeAndCrop(const Image& image, const Preprocessing& preprocessing);
 
 // (pixel / 255 - mean) / std, channels first: 3 x height x width values written to `out`.
-void NormalizeToChw(const Image &image, const Preprocessing &preprocessing, float *out);
+void NormalizeToChw(const Image& image, const Preprocessing& preprocessing, float* out);
 
 }  // namespace infer
 

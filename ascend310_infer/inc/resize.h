@@ -23,7 +23,7 @@ struct Window {
 
 // The pixels that `window` shows of `image` resized to width x height; only these are computed, so an image
 // of extreme proportions costs no more than another. The window must lie inside.
-Image ResizeWindow(const Image &image, int width, int height, const Window &window, Interpolation interpolation,
+Image ResizeWindow(const Image& image, int width, int height, const Window& window, Interpolation interpolation,
                    ResizeKernel kernel);
 
 }  // namespace infer

@@ -15,7 +15,7 @@ namespace infer {
 class ResultNames {
  public:
   // Cuts the name so that it stays a valid file name with `_<output>.bin` behind it.
-  std::string Next(const std::filesystem::path &image);
+  std::string Next(const std::filesystem::path& image);
 
  private:
   std::set<std::string> taken_;
@@ -35,8 +35,8 @@ class ResultWriter {
   explicit ResultWriter(std::filesystem::path folder);
 
   // Writes `<name>_<output>.bin`; Failure when the disk does not take it.
-  void Write(const std::string &name, std::size_t output, std::string_view bytes) const;
-  void Finish(const std::vector<IndexEntry> &entries) const;
+  void Write(const std::string& name, std::size_t output, std::string_view bytes) const;
+  void Finish(const std::vector<IndexEntry>& entries) const;
 
  private:
   std::filesystem::path folder_;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kMaxDepth = 64;
 
-void AppendUtf8(std::uint32_t code, std::string *out) {
+void AppendUtf8(std::uint32_t code, std::string* out) {
   if (code < 0x80) {
     out->push_back(static_cast<char>(code));
   } else if (code < 0x800) {
@@ -40,69 +40,47 @@ class Parser {
   Json Document() {
     Json value = Value(0);
     SkipSpace();
-    if (at_ != text_.size()) {
-      Fail("something follows the value");
-    }
+    if (at_ != text_.size()) Fail("something follows the value");
     return value;
   }
 
  private:
-  [[noreturn]] void Fail(const std::string &why) const {
+  [[noreturn]] void Fail(const std::string& why) const {
     throw UsageError("not JSON at byte " + std::to_string(at_) + ": " + why);
   }
 
   void SkipSpace() {
-    while (at_ < text_.size() && std::string_view(" \t\r\n").find(text_[at_]) != std::string_view::npos) {
-      ++at_;
-    }
+    while (at_ < text_.size() && std::string_view(" \t\r\n").find(text_[at_]) != std::string_view::npos) ++at_;
   }
 
   char Peek() {
     SkipSpace();
-    if (at_ == text_.size()) {
-      Fail("it ends too early");
-    }
+    if (at_ == text_.size()) Fail("it ends too early");
     return text_[at_];
   }
 
   void Expect(char wanted) {
-    if (Peek() != wanted) {
-      Fail(std::string("expected '") + wanted + "'");
-    }
+    if (Peek() != wanted) Fail(std::string("expected '") + wanted + "'");
     ++at_;
   }
 
   bool Take(std::string_view word) {
-    if (text_.substr(at_, word.size()) != word) {
-      return false;
-    }
+    if (text_.substr(at_, word.size()) != word) return false;
     at_ += word.size();
     return true;
   }
 
   Json Value(int depth) {
-    if (depth > kMaxDepth) {
-      Fail("nested too deeply");
-    }
+    if (depth > kMaxDepth) Fail("nested too deeply");
     switch (Peek()) {
-      case '{':
-        return Json(Members(depth));
-      case '[':
-        return Json(Elements(depth));
-      case '"':
-        return Json(String());
-      default:
-        break;
+      case '{': return Json(Members(depth));
+      case '[': return Json(Elements(depth));
+      case '"': return Json(String());
+      default: break;
     }
-    if (Take("true")) {
-      return Json(true);
-    }
-    if (Take("false")) {
-      return Json(false);
-    }
-    if (Take("null")) {
-      return {};
-    }
+    if (Take("true")) return Json(true);
+    if (Take("false")) return Json(false);
+    if (Take("null")) return {};
     return Json(Number());
   }
 
@@ -114,14 +92,10 @@ class Parser {
       return members;
     }
     while (true) {
-      if (Peek() != '"') {
-        Fail("expected a key");
-      }
+      if (Peek() != '"') Fail("expected a key");
       std::string key = String();
       Expect(':');
-      if (!members.emplace(std::move(key), Value(depth + 1)).second) {
-        Fail("a key is there twice");
-      }
+      if (!members.emplace(std::move(key), Value(depth + 1)).second) Fail("a key is there twice");
       if (Peek() == '}') {
         ++at_;
         return members;
@@ -150,29 +124,21 @@ class Parser {
   double Number() {
     // from_chars takes "inf" and "nan", which are not JSON: a number starts with a digit or a minus.
     const char first = text_[at_];
-    if (first != '-' && (first < '0' || first > '9')) {
-      Fail("expected a value");
-    }
+    if (first != '-' && (first < '0' || first > '9')) Fail("expected a value");
     double number = 0;
-    const char *end = text_.data() + text_.size();
+    const char* end = text_.data() + text_.size();
     const auto [stop, error] = std::from_chars(text_.data() + at_, end, number);
-    if (error != std::errc() || !std::isfinite(number)) {
-      Fail("expected a number");
-    }
+    if (error != std::errc() || !std::isfinite(number)) Fail("expected a number");
     at_ = static_cast<std::size_t>(stop - text_.data());
     return number;
   }
 
   std::uint32_t Hex4() {
     std::uint32_t code = 0;
-    if (at_ + 4 > text_.size()) {
-      Fail("it ends inside \\u");
-    }
-    const char *begin = text_.data() + at_;
+    if (at_ + 4 > text_.size()) Fail("it ends inside \\u");
+    const char* begin = text_.data() + at_;
     const auto [stop, error] = std::from_chars(begin, begin + 4, code, 16);
-    if (error != std::errc() || stop != begin + 4) {
-      Fail("\\u needs four hexadecimal digits");
-    }
+    if (error != std::errc() || stop != begin + 4) Fail("\\u needs four hexadecimal digits");
     at_ += 4;
     return code;
   }
@@ -181,16 +147,10 @@ class Parser {
     std::string out;
     ++at_;  // the opening quote
     while (true) {
-      if (at_ == text_.size()) {
-        Fail("it ends inside a string");
-      }
+      if (at_ == text_.size()) Fail("it ends inside a string");
       const char c = text_[at_++];
-      if (c == '"') {
-        return out;
-      }
-      if (static_cast<unsigned char>(c) < 0x20) {
-        Fail("a control character stands in a string");
-      }
+      if (c == '"') return out;
+      if (static_cast<unsigned char>(c) < 0x20) Fail("a control character stands in a string");
       if (c != '\\') {
         out.push_back(c);
         continue;
@@ -199,10 +159,8 @@ class Parser {
     }
   }
 
-  void Escape(std::string *out) {
-    if (at_ == text_.size()) {
-      Fail("it ends inside an escape");
-    }
+  void Escape(std::string* out) {
+    if (at_ == text_.size()) Fail("it ends inside an escape");
     constexpr std::string_view kNames = "\"\\/bfnrt";
     constexpr std::string_view kBytes = "\"\\/\b\f\n\r\t";
     const char c = text_[at_++];
@@ -210,22 +168,16 @@ class Parser {
       out->push_back(kBytes[which]);
       return;
     }
-    if (c != 'u') {
-      Fail("unknown escape");
-    }
+    if (c != 'u') Fail("unknown escape");
     std::uint32_t code = Hex4();
     if (code >= 0xDC80 && code <= 0xDCFF) {  // a raw byte, the inverse of JsonQuoted
       out->push_back(static_cast<char>(code - 0xDC00));
       return;
     }
     if (code >= 0xD800 && code < 0xDC00) {
-      if (!Take("\\u")) {
-        Fail("half of a surrogate pair");
-      }
+      if (!Take("\\u")) Fail("half of a surrogate pair");
       const std::uint32_t low = Hex4();
-      if (low < 0xDC00 || low > 0xDFFF) {
-        Fail("half of a surrogate pair");
-      }
+      if (low < 0xDC00 || low > 0xDFFF) Fail("half of a surrogate pair");
       code = 0x10000 + ((code - 0xD800) << 10U) + (low - 0xDC00);
     }
     AppendUtf8(code, out);
@@ -236,10 +188,8 @@ class Parser {
 };
 
 template <class T>
-const T &As(const T *value, std::string_view what, const char *kind) {
-  if (value == nullptr) {
-    throw UsageError(std::string(what) + " must be " + kind);
-  }
+const T& As(const T* value, std::string_view what, const char* kind) {
+  if (value == nullptr) throw UsageError(std::string(what) + " must be " + kind);
   return *value;
 }
 
@@ -250,34 +200,25 @@ std::pair<std::size_t, std::uint32_t> DecodeUtf8(std::string_view bytes) {
   std::size_t length = 0;
   std::uint32_t code = 0;
   std::uint32_t smallest = 0;
-  if (first < 0x80) {
-    return {1, first};
-  }
-  if (first >= 0xC2 && first < 0xE0) {
+  if (first < 0x80) return {1, first};
+  if (first >= 0xC2 && first < 0xE0)
     length = 2, code = first & 0x1FU, smallest = 0x80;
-  } else if (first >= 0xE0 && first < 0xF0) {
+  else if (first >= 0xE0 && first < 0xF0)
     length = 3, code = first & 0x0FU, smallest = 0x800;
-  } else if (first >= 0xF0 && first < 0xF5) {
+  else if (first >= 0xF0 && first < 0xF5)
     length = 4, code = first & 0x07U, smallest = 0x10000;
-  } else {
+  else
     return {0, 0};
-  }
-  if (bytes.size() < length) {
-    return {0, 0};
-  }
+  if (bytes.size() < length) return {0, 0};
   for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0U) != 0x80) {
-      return {0, 0};
-    }
+    if ((byte(i) & 0xC0U) != 0x80) return {0, 0};
     code = (code << 6U) | (byte(i) & 0x3FU);
   }
-  if (code < smallest || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) {
-    return {0, 0};
-  }
+  if (code < smallest || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) return {0, 0};
   return {length, code};
 }
 
-void AppendEscape(std::uint32_t unit, std::string *out) {
+void AppendEscape(std::uint32_t unit, std::string* out) {
   std::array<char, 12> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "\\u%04x", static_cast<unsigned>(unit));
   out->append(buffer.data());
@@ -293,35 +234,32 @@ double Json::AsNumber(std::string_view what) const { return As(std::get_if<doubl
 
 int Json::AsInt(std::string_view what) const {
   const double number = AsNumber(what);
-  if (number != std::floor(number) || std::fabs(number) > std::numeric_limits<int>::max()) {
+  if (number != std::floor(number) || std::fabs(number) > std::numeric_limits<int>::max())
     throw UsageError(std::string(what) + " must be a whole number");
-  }
   return static_cast<int>(number);
 }
 
-const std::string &Json::AsString(std::string_view what) const {
+const std::string& Json::AsString(std::string_view what) const {
   return As(std::get_if<std::string>(&value_), what, "a string");
 }
 
-const Json::Array &Json::AsArray(std::string_view what) const {
+const Json::Array& Json::AsArray(std::string_view what) const {
   return As(std::get_if<Array>(&value_), what, "a list");
 }
 
-const Json::Object &Json::AsObject(std::string_view what) const {
+const Json::Object& Json::AsObject(std::string_view what) const {
   return As(std::get_if<Object>(&value_), what, "an object");
 }
 
-const Json *Json::Find(std::string_view key) const {
-  const Object &members = AsObject(std::string("what holds ").append(key));
+const Json* Json::Find(std::string_view key) const {
+  const Object& members = AsObject(std::string("what holds ").append(key));
   const auto found = members.find(key);
   return found == members.end() ? nullptr : &found->second;
 }
 
-const Json &Json::At(std::string_view key) const {
-  const Json *found = Find(key);
-  if (found == nullptr) {
-    throw UsageError(std::string(key) + " is missing");
-  }
+const Json& Json::At(std::string_view key) const {
+  const Json* found = Find(key);
+  if (found == nullptr) throw UsageError(std::string(key) + " is missing");
   return *found;
 }
 
@@ -354,9 +292,7 @@ std::string JsonQuoted(std::string_view bytes) {
 bool IsPlainText(std::string_view bytes) {
   while (!bytes.empty()) {
     const auto [length, code] = DecodeUtf8(bytes);
-    if (length == 0 || code < 0x20 || (code >= 0x7F && code < 0xA0)) {
-      return false;
-    }
+    if (length == 0 || code < 0x20 || (code >= 0x7F && code < 0xA0)) return false;
     bytes.remove_prefix(length);
   }
   return true;

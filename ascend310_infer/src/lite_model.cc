@@ -15,7 +15,7 @@ namespace {
 
 using Shape = std::vector<std::int64_t>;
 
-std::shared_ptr<mindspore::DeviceInfoContext> DeviceInfo(const Options &options) {
+std::shared_ptr<mindspore::DeviceInfoContext> DeviceInfo(const Options& options) {
   const auto id = static_cast<std::uint32_t>(options.device_id);
   switch (options.device) {
     case Device::kGpu: {
@@ -30,23 +30,18 @@ std::shared_ptr<mindspore::DeviceInfoContext> DeviceInfo(const Options &options)
       ascend->SetDeviceID(id);
       return ascend;
     }
-    case Device::kCpu:
-      break;
+    case Device::kCpu: break;
   }
   return std::make_shared<mindspore::CPUDeviceInfo>();
 }
 
-void Check(const mindspore::Status &status, const std::string &what) {
-  if (!status.IsOk()) {
-    throw Failure(what + ": " + status.ToString());
-  }
+void Check(const mindspore::Status& status, const std::string& what) {
+  if (!status.IsOk()) throw Failure(what + ": " + status.ToString());
 }
 
-std::string Text(const Shape &shape) {
+std::string Text(const Shape& shape) {
   std::string text;
-  for (const std::int64_t side : shape) {
-    text += (text.empty() ? "[" : ", ") + std::to_string(side);
-  }
+  for (const std::int64_t side : shape) text += (text.empty() ? "[" : ", ") + std::to_string(side);
   return text + "]";
 }
 
@@ -58,26 +53,23 @@ struct LiteModel::Runtime {
   std::vector<mindspore::MSTensor> outputs;
 };
 
-LiteModel::LiteModel(std::string_view mindir, const Options &options) : runtime_(std::make_unique<Runtime>()) {
+LiteModel::LiteModel(std::string_view mindir, const Options& options) : runtime_(std::make_unique<Runtime>()) {
   const auto context = std::make_shared<mindspore::Context>();
   context->SetThreadNum(options.threads);
   context->MutableDeviceInfo().push_back(DeviceInfo(options));
   Check(runtime_->model.Build(mindir.data(), mindir.size(), mindspore::kMindIR, context),
         "MindSpore Lite cannot build the model (Lite 2.0 reads what `export.py --mindir_for lite-2.0` writes)");
   runtime_->inputs = runtime_->model.GetInputs();
-  if (runtime_->inputs.size() != 1) {
+  if (runtime_->inputs.size() != 1)
     throw UsageError("the model has " + std::to_string(runtime_->inputs.size()) + " inputs, not one");
-  }
-  const mindspore::MSTensor &tensor = runtime_->inputs.front();
+  const mindspore::MSTensor& tensor = runtime_->inputs.front();
   Shape shape = tensor.Shape();
   input_.is_bytes = tensor.DataType() == mindspore::DataType::kNumberTypeUInt8;
-  if (!input_.is_bytes && tensor.DataType() != mindspore::DataType::kNumberTypeFloat32) {
+  if (!input_.is_bytes && tensor.DataType() != mindspore::DataType::kNumberTypeFloat32)
     throw UsageError("the model's input is neither float32 nor uint8");
-  }
   const std::size_t channels = input_.is_bytes ? 3 : 1;
-  if (shape.size() != 4 || shape[channels] != 3 || shape[2] <= 0 || shape[2] != shape[input_.is_bytes ? 1 : 3]) {
+  if (shape.size() != 4 || shape[channels] != 3 || shape[2] <= 0 || shape[2] != shape[input_.is_bytes ? 1 : 3])
     throw UsageError("the model's input " + Text(shape) + " is no batch of square RGB images");
-  }
   input_.image_size = static_cast<int>(shape[2]);
   if (shape[0] <= 0) {
     shape[0] = options.batch_size == 0 ? 1 : options.batch_size;
@@ -93,8 +85,8 @@ LiteModel::LiteModel(std::string_view mindir, const Options &options) : runtime_
 LiteModel::~LiteModel() = default;
 
 std::vector<std::string_view> LiteModel::Predict(std::string_view batch) {
-  mindspore::MSTensor &input = runtime_->inputs.front();
-  void *data = input.MutableData();
+  mindspore::MSTensor& input = runtime_->inputs.front();
+  void* data = input.MutableData();
   if (data == nullptr || input.DataSize() != batch.size()) {
     throw Failure("the model's input takes " + std::to_string(input.DataSize()) + " bytes, not " +
                   std::to_string(batch.size()));
@@ -102,13 +94,13 @@ std::vector<std::string_view> LiteModel::Predict(std::string_view batch) {
   std::memcpy(data, batch.data(), batch.size());
   Check(runtime_->model.Predict(runtime_->inputs, &runtime_->outputs), "the prediction failed");
   std::vector<std::string_view> views;
-  for (mindspore::MSTensor &output : runtime_->outputs) {
-    const void *values = output.MutableData();
+  for (mindspore::MSTensor& output : runtime_->outputs) {
+    const void* values = output.MutableData();
     if (values == nullptr || output.DataType() != mindspore::DataType::kNumberTypeFloat32 ||
         output.DataSize() % input_.batch != 0) {
       throw Failure("the model's output " + Text(output.Shape()) + " is no batch of float32 rows");
     }
-    views.emplace_back(static_cast<const char *>(values), output.DataSize());
+    views.emplace_back(static_cast<const char*>(values), output.DataSize());
   }
   return views;
 }

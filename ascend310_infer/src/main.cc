@@ -24,7 +24,7 @@ constexpr std::size_t kMaxManifestBytes = std::size_t{16} << 20U;
 
 // The manifest that is named or lies beside the model, and, before anything parses the model, whether the
 // model is the one it describes.
-Manifest LoadManifest(const Options &options, std::string_view model_bytes) {
+Manifest LoadManifest(const Options& options, std::string_view model_bytes) {
   const fs::path path = options.manifest.empty() ? ManifestBeside(options.mindir_path) : options.manifest;
   if (options.manifest.empty() && !fs::exists(path)) {
     std::cerr << "note: no " << Printable(path.native()) << ": ImageNet's preprocessing is assumed\n";
@@ -32,17 +32,16 @@ Manifest LoadManifest(const Options &options, std::string_view model_bytes) {
   }
   try {
     Manifest manifest = ParseManifest(ReadFile(path, kMaxManifestBytes), options.mindir_path.filename().string());
-    if (manifest.sha256 != Sha256(model_bytes)) {
+    if (manifest.sha256 != Sha256(model_bytes))
       throw UsageError("the checksum of the model is another: export it again, or restore the file");
-    }
     return manifest;
-  } catch (const UsageError &error) {
+  } catch (const UsageError& error) {
     throw UsageError("manifest " + Printable(path.native()) + ": " + error.what());
   }
 }
 
 // Without a manifest the size comes from the model, and the resize before the crop keeps ImageNet's 256 to 224.
-Preprocessing PreprocessingFor(const Manifest &manifest, const InputSpec &input) {
+Preprocessing PreprocessingFor(const Manifest& manifest, const InputSpec& input) {
   Preprocessing result = manifest.preprocessing;
   if (manifest.sha256.empty()) {
     result.resize = (input.image_size * result.resize + result.image_size / 2) / result.image_size;
@@ -55,7 +54,7 @@ Preprocessing PreprocessingFor(const Manifest &manifest, const InputSpec &input)
   return result;
 }
 
-std::string Describe(const Latency &latency) {
+std::string Describe(const Latency& latency) {
   std::ostringstream text;
   text << std::fixed << std::setprecision(3) << "mean " << latency.mean << ", p50 " << latency.p50 << ", p90 "
        << latency.p90 << ", p99 " << latency.p99 << ", max " << latency.max;
@@ -65,15 +64,14 @@ std::string Describe(const Latency &latency) {
 double Rate(std::size_t images, double seconds) { return seconds > 0 ? static_cast<double>(images) / seconds : 0; }
 
 // Written beside the result folder, as upstream did, and to standard output.
-void WriteTimes(const Options &options, const Report &report, std::size_t batch) {
+void WriteTimes(const Options& options, const Report& report, std::size_t batch) {
   const double predict_ms = std::accumulate(report.predict_ms.begin(), report.predict_ms.end(), 0.0);
   const double per_image = report.predicted == 0 ? 0 : predict_ms / static_cast<double>(report.predicted);
   std::ostringstream text;
   text << UpstreamTimeLine(per_image, report.predicted) << '\n'
        << "predict, ms per batch of " << batch << ": " << Describe(Summarize(report.predict_ms)) << '\n'
-       << std::fixed << std::setprecision(1) << "images/s: decode "
-       << Rate(report.predicted, report.decode_seconds) << " and preprocess "
-       << Rate(report.predicted, report.preprocess_seconds) << " (one thread), predict "
+       << std::fixed << std::setprecision(1) << "images/s: decode " << Rate(report.predicted, report.decode_seconds)
+       << " and preprocess " << Rate(report.predicted, report.preprocess_seconds) << " (one thread), predict "
        << Rate(report.predicted, predict_ms / 1000) << ", all together " << Rate(report.predicted, report.wall_seconds)
        << '\n';
   const fs::path folder = fs::absolute(options.result_path).lexically_normal().parent_path() / "time_Result";
@@ -83,7 +81,7 @@ void WriteTimes(const Options &options, const Report &report, std::size_t batch)
   std::cout << text.str();
 }
 
-int Run(const std::vector<std::string> &arguments) {
+int Run(const std::vector<std::string>& arguments) {
   const Options options = ParseOptions(arguments);
   if (options.help) {
     std::cout << Usage();
@@ -97,12 +95,11 @@ int Run(const std::vector<std::string> &arguments) {
   const Manifest manifest = LoadManifest(options, mindir);
   ImageFiles images = FindImages(options.dataset_path);
   LiteModel model(mindir, options);
-  const InputSpec &input = model.Input();
+  const InputSpec& input = model.Input();
   const Job job{options.dataset_path, std::move(images.paths), PreprocessingFor(manifest, input), options.threads,
                 options.max_image_pixels};
-  std::cout << job.images.size() << " images ("
-            << images.others << " other files left out), batches of " << input.batch << ", " << options.threads
-            << " threads\n";
+  std::cout << job.images.size() << " images (" << images.others << " other files left out), batches of " << input.batch
+            << ", " << options.threads << " threads\n";
   if (options.benchmark > 0) {
     const Latency latency = Summarize(Benchmark(job, &model, options.benchmark));
     std::cout << "predict, ms per batch of " << input.batch << ": " << Describe(latency) << '\n';
@@ -121,14 +118,14 @@ int Run(const std::vector<std::string> &arguments) {
 }  // namespace
 }  // namespace infer
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   int status = infer::kExitFailed;
   try {
     status = infer::Run(std::vector<std::string>(argv + 1, argv + argc));
-  } catch (const infer::UsageError &error) {
+  } catch (const infer::UsageError& error) {
     std::cerr << "error: " << error.what() << '\n';
     status = infer::kExitUsage;
-  } catch (const std::exception &error) {
+  } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << '\n';
   }
   std::cout.flush();

@@ -32,7 +32,7 @@ struct Prepared {
   double preprocess_seconds = 0;
 };
 
-Prepared Prepare(const Job &job, std::size_t index, const InputSpec &input) {
+Prepared Prepare(const Job& job, std::size_t index, const InputSpec& input) {
   Prepared item;
   item.index = index;
   try {
@@ -50,7 +50,7 @@ Prepared Prepare(const Job &job, std::size_t index, const InputSpec &input) {
       std::memcpy(item.row.data(), values.data(), item.row.size());
     }
     item.preprocess_seconds = SecondsSince(decoded);
-  } catch (const std::exception &error) {  // also bad_alloc: it is this image that is too large
+  } catch (const std::exception& error) {  // also bad_alloc: it is this image that is too large
     item.error = error.what();
   }
   return item;
@@ -59,42 +59,31 @@ Prepared Prepare(const Job &job, std::size_t index, const InputSpec &input) {
 // The threads that prepare the images of a job, in no particular order. Ended and joined when it goes out of scope.
 class Producers {
  public:
-  Producers(const Job &job, const InputSpec &input)
-      : job_(job),
-        input_(input),
-        queue_(input.batch + static_cast<std::size_t>(job.threads)),
+  Producers(const Job& job, const InputSpec& input)
+      : job_(job), input_(input), queue_(input.batch + static_cast<std::size_t>(job.threads)),
         running_(std::max(1, job.threads)) {
     const int count = running_;
     threads_.reserve(static_cast<std::size_t>(count));
-    for (int i = 0; i < count; ++i) {
-      threads_.emplace_back([this] { Work(); });
-    }
+    for (int i = 0; i < count; ++i) threads_.emplace_back([this] { Work(); });
   }
   ~Producers() {
     queue_.Close();
-    for (std::thread &thread : threads_) {
-      thread.join();
-    }
+    for (std::thread& thread : threads_) thread.join();
   }
-  Producers(const Producers &) = delete;
-  Producers &operator=(const Producers &) = delete;
+  Producers(const Producers&) = delete;
+  Producers& operator=(const Producers&) = delete;
 
   std::optional<Prepared> Next() { return queue_.Pop(); }
 
  private:
   void Work() {
-    for (std::size_t index = next_++; index < job_.images.size(); index = next_++) {
-      if (!queue_.Push(Prepare(job_, index, input_))) {
-        return;
-      }
-    }
-    if (--running_ == 0) {
-      queue_.Close();
-    }
+    for (std::size_t index = next_++; index < job_.images.size(); index = next_++)
+      if (!queue_.Push(Prepare(job_, index, input_))) return;
+    if (--running_ == 0) queue_.Close();
   }
 
-  const Job &job_;
-  const InputSpec &input_;
+  const Job& job_;
+  const InputSpec& input_;
   BoundedQueue<Prepared> queue_;
   std::atomic<std::size_t> next_{0};
   std::atomic<int> running_;
@@ -104,27 +93,23 @@ class Producers {
 // Gathers rows into batches, predicts them and writes what comes out.
 class Consumer {
  public:
-  Consumer(const Job &job, Predictor *model, const ResultWriter &writer, Report *report)
+  Consumer(const Job& job, Predictor* model, const ResultWriter& writer, Report* report)
       : job_(job), model_(model), writer_(writer), report_(report), batch_(model->Input().batch * RowBytes(), '\0') {}
 
-  void Add(const Prepared &item) {
+  void Add(const Prepared& item) {
     std::memcpy(batch_.data() + pending_.size() * RowBytes(), item.row.data(), RowBytes());
     pending_.push_back(item.index);
-    if (pending_.size() == model_->Input().batch) {
-      Flush();
-    }
+    if (pending_.size() == model_->Input().batch) Flush();
   }
 
   // The last batch may be short; what then fills its end is predicted too and left out here.
   void Flush() {
-    if (pending_.empty()) {
-      return;
-    }
+    if (pending_.empty()) return;
     const Clock::time_point start = Clock::now();
     const std::vector<std::string_view> outputs = model_->Predict(batch_);
     report_->predict_ms.push_back(SecondsSince(start) * 1000);
     for (std::size_t row = 0; row < pending_.size(); ++row) {
-      IndexEntry &entry = report_->entries[pending_[row]];
+      IndexEntry& entry = report_->entries[pending_[row]];
       entry.result = names_.Next(job_.images[pending_[row]]);
       for (std::size_t output = 0; output < outputs.size(); ++output) {
         const std::size_t length = outputs[output].size() / model_->Input().batch;
@@ -138,10 +123,10 @@ class Consumer {
  private:
   [[nodiscard]] std::size_t RowBytes() const { return model_->Input().RowBytes(); }
 
-  const Job &job_;
-  Predictor *model_;
-  const ResultWriter &writer_;
-  Report *report_;
+  const Job& job_;
+  Predictor* model_;
+  const ResultWriter& writer_;
+  Report* report_;
   std::string batch_;
   std::vector<std::size_t> pending_;
   ResultNames names_;
@@ -149,12 +134,10 @@ class Consumer {
 
 }  // namespace
 
-Report PredictAll(const Job &job, Predictor *model, const ResultWriter &writer, std::ostream *log) {
+Report PredictAll(const Job& job, Predictor* model, const ResultWriter& writer, std::ostream* log) {
   const Clock::time_point start = Clock::now();
   Report report;
-  for (const std::filesystem::path &image : job.images) {
-    report.entries.push_back({image.native(), "", ""});
-  }
+  for (const std::filesystem::path& image : job.images) report.entries.push_back({image.native(), "", ""});
   Consumer consumer(job, model, writer, &report);
   {
     Producers producers(job, model->Input());
@@ -182,22 +165,16 @@ Report PredictAll(const Job &job, Predictor *model, const ResultWriter &writer, 
   return report;
 }
 
-std::vector<double> Benchmark(const Job &job, Predictor *model, int runs) {
-  const InputSpec &input = model->Input();
+std::vector<double> Benchmark(const Job& job, Predictor* model, int runs) {
+  const InputSpec& input = model->Input();
   std::string batch;
-  for (std::size_t i = 0; i < job.images.size() && batch.size() < input.batch * input.RowBytes(); ++i) {
+  for (std::size_t i = 0; i < job.images.size() && batch.size() < input.batch * input.RowBytes(); ++i)
     batch += Prepare(job, i, input).row;
-  }
-  if (batch.empty()) {
-    throw UsageError("none of the images can be read");
-  }
+  if (batch.empty()) throw UsageError("none of the images can be read");
   const std::size_t first = batch.size();
-  while (batch.size() < input.batch * input.RowBytes()) {  // fewer images than a batch holds: again from the first
+  while (batch.size() < input.batch * input.RowBytes())  // fewer images than a batch holds: again from the first
     batch += batch.substr(batch.size() - first, input.RowBytes());
-  }
-  for (int i = 0; i < std::max(1, runs / 10); ++i) {
-    model->Predict(batch);
-  }
+  for (int i = 0; i < std::max(1, runs / 10); ++i) model->Predict(batch);
   std::vector<double> milliseconds;
   for (int i = 0; i < runs; ++i) {
     const Clock::time_point start = Clock::now();

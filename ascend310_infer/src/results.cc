@@ -16,11 +16,11 @@ namespace infer {
 namespace {
 
 constexpr std::size_t kLongestName = 240;  // of the 255 bytes of a file name; the rest is for `_<output>.bin`
-constexpr const char *kIndexName = "index.jsonl";
+constexpr const char* kIndexName = "index.jsonl";
 
 }  // namespace
 
-std::string ResultNames::Next(const fs::path &image) {
+std::string ResultNames::Next(const fs::path& image) {
   const std::string stem = image.stem().string().substr(0, kLongestName);
   std::string name = stem;
   for (int i = 2; !taken_.insert(name).second; ++i) {
@@ -33,25 +33,20 @@ std::string ResultNames::Next(const fs::path &image) {
 ResultWriter::ResultWriter(fs::path folder) : folder_(std::move(folder)) {
   std::error_code error;
   fs::create_directories(folder_, error);
-  if (error) {
-    throw Failure("cannot make the folder " + Printable(folder_.native()) + ": " + error.message());
-  }
+  if (error) throw Failure("cannot make the folder " + Printable(folder_.native()) + ": " + error.message());
   const bool is_empty = fs::is_empty(folder_, error);
-  if (error) {
-    throw Failure("cannot read the folder " + Printable(folder_.native()) + ": " + error.message());
-  }
-  if (!is_empty) {
+  if (error) throw Failure("cannot read the folder " + Printable(folder_.native()) + ": " + error.message());
+  if (!is_empty)
     throw UsageError("--result_path " + Printable(folder_.native()) + " is not empty: name another, or empty it");
-  }
 }
 
-void ResultWriter::Write(const std::string &name, std::size_t output, std::string_view bytes) const {
+void ResultWriter::Write(const std::string& name, std::size_t output, std::string_view bytes) const {
   WriteFile(folder_ / (name + "_" + std::to_string(output) + ".bin"), bytes);
 }
 
-void ResultWriter::Finish(const std::vector<IndexEntry> &entries) const {
+void ResultWriter::Finish(const std::vector<IndexEntry>& entries) const {
   std::string text;
-  for (const IndexEntry &entry : entries) {
+  for (const IndexEntry& entry : entries) {
     const bool is_good = entry.error.empty();
     text += "{\"image\": " + JsonQuoted(entry.image) + (is_good ? ", \"result\": " : ", \"error\": ") +
             JsonQuoted(is_good ? entry.result : entry.error) + "}\n";
@@ -60,15 +55,11 @@ void ResultWriter::Finish(const std::vector<IndexEntry> &entries) const {
   WriteFile(unfinished, text);
   std::error_code error;
   fs::rename(unfinished, folder_ / kIndexName, error);
-  if (error) {
-    throw Failure("cannot rename " + Printable(unfinished.native()) + ": " + error.message());
-  }
+  if (error) throw Failure("cannot rename " + Printable(unfinished.native()) + ": " + error.message());
 }
 
 Latency Summarize(std::vector<double> milliseconds) {
-  if (milliseconds.empty()) {
-    return {};
-  }
+  if (milliseconds.empty()) return {};
   std::sort(milliseconds.begin(), milliseconds.end());
   const auto count = static_cast<double>(milliseconds.size());
   const auto percentile = [&](double percent) {

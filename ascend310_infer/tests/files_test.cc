@@ -12,11 +12,9 @@ namespace {
 
 using testing::TemporaryFolder;
 
-std::vector<std::string> Names(const ImageFiles &files) {
+std::vector<std::string> Names(const ImageFiles& files) {
   std::vector<std::string> names;
-  for (const fs::path &path : files.paths) {
-    names.push_back(path.string());
-  }
+  for (const fs::path& path : files.paths) names.push_back(path.string());
   return names;
 }
 
@@ -46,11 +44,9 @@ TEST(FindImages, PrefersSubFoldersToLooseFiles) {
 
 TEST(FindImages, KeepsOddNames) {
   const TemporaryFolder folder;
-  const std::vector<std::string> odd = {" leading.jpg", "$(rm).jpg", "-dash.jpg", "a;b.jpg", "new\nline.jpg",
-                                        "two.dots.jpg", "\xFF\xFE.jpg"};
-  for (const std::string &name : odd) {
-    folder.Add("class one/" + name);
-  }
+  const std::vector<std::string> odd = {" leading.jpg",  "$(rm).jpg",    "-dash.jpg",   "a;b.jpg",
+                                        "new\nline.jpg", "two.dots.jpg", "\xFF\xFE.jpg"};
+  for (const std::string& name : odd) folder.Add("class one/" + name);
   EXPECT_EQ(FindImages(folder.Path()).paths.size(), odd.size());
 }
 

@@ -19,7 +19,7 @@ constexpr std::size_t kEnough = 1U << 20U;
 std::string Reason(std::string_view bytes, std::size_t max_pixels = kEnough) {
   try {
     Decode(bytes, max_pixels);
-  } catch (const ImageError &error) {
+  } catch (const ImageError& error) {
     return error.what();
   }
   return "decoded";
@@ -40,9 +40,7 @@ TEST(Decode, GrayIsRepeatedAndAlphaDropped) {
 
 TEST(Decode, JpegIsClose) {
   const Image image{8, 8, std::vector<std::uint8_t>(192, 100)};
-  for (const std::uint8_t value : Decode(Jpeg(image), kEnough).pixels) {
-    EXPECT_NEAR(value, 100, 2);
-  }
+  for (const std::uint8_t value : Decode(Jpeg(image), kEnough).pixels) EXPECT_NEAR(value, 100, 2);
   for (const std::uint8_t value :
        Decode(Jpeg(8, 8, 1, JCS_GRAYSCALE, std::vector<std::uint8_t>(64, 60)), kEnough).pixels) {
     EXPECT_NEAR(value, 60, 2);
@@ -52,9 +50,7 @@ TEST(Decode, JpegIsClose) {
 TEST(Decode, CmykBecomesRgb) {
   // libjpeg writes an Adobe marker with CMYK, so the four values are inverted ink: 255 is none.
   std::vector<std::uint8_t> ink;
-  for (int i = 0; i < 64; ++i) {
-    ink.insert(ink.end(), {255, 128, 0, 255});
-  }
+  for (int i = 0; i < 64; ++i) ink.insert(ink.end(), {255, 128, 0, 255});
   const Image decoded = Decode(Jpeg(8, 8, 4, JCS_CMYK, ink), kEnough);
   ASSERT_EQ(decoded.pixels.size(), 192U);
   EXPECT_NEAR(decoded.pixels[0], 255, 2);
@@ -77,7 +73,8 @@ TEST(Decode, RefusesTooManyPixelsBeforeAllocatingThem) {
   EXPECT_EQ(Reason(Png(Gradient(10, 10)), 99), "it has 10 x 10 pixels, more than 99");
   EXPECT_EQ(Reason(Jpeg(Gradient(10, 10)), 99), "it has 10 x 10 pixels, more than 99");
   // A header that claims 2^31 - 1 pixels a side, with a valid checksum but no pixels behind it.
-  const std::string bomb("\x89PNG\r\n\x1A\n\0\0\0\rIHDR\x7F\xFF\xFF\xFF\x7F\xFF\xFF\xFF\x08\x02\0\0\0\xE6\xA5\x4D\x6F", 33);
+  const std::string bomb("\x89PNG\r\n\x1A\n\0\0\0\rIHDR\x7F\xFF\xFF\xFF\x7F\xFF\xFF\xFF\x08\x02\0\0\0\xE6\xA5\x4D\x6F",
+                         33);
   EXPECT_NE(Reason(bomb), "decoded");
 }
 
@@ -85,9 +82,8 @@ TEST(Decode, EveryTruncationIsAnErrorOrTheWholeImage) {
   const Image image = Gradient(40, 30);
   const std::string png = Png(image);
   const std::string jpeg = Jpeg(image);
-  for (std::size_t length = 0; length < jpeg.size(); ++length) {
+  for (std::size_t length = 0; length < jpeg.size(); ++length)
     EXPECT_NE(Reason(std::string_view(jpeg).substr(0, length)), "decoded") << length;
-  }
   int whole = 0;
   for (std::size_t length = 0; length < png.size(); ++length) {
     const std::string_view cut = std::string_view(png).substr(0, length);
@@ -102,7 +98,7 @@ TEST(Decode, EveryTruncationIsAnErrorOrTheWholeImage) {
 TEST(Decode, SurvivesFlippedBytes) {
   const Image image = Gradient(40, 30);
   std::uint32_t random = 1;
-  for (const std::string &good : {Png(image), Jpeg(image)}) {
+  for (const std::string& good : {Png(image), Jpeg(image)}) {
     for (int trial = 0; trial < 400; ++trial) {
       std::string bad = good;
       for (int flips = 0; flips < 3; ++flips) {

@@ -17,9 +17,27 @@ TEST(Json, ReadsEveryKindOfValue) {
 }
 
 TEST(Json, RefusesWhatIsNotJson) {
-  for (const char *text : {"", "{", "[1,]", "{\"a\":1,}", "{\"a\" 1}", "{a:1}", "[1 2]", "nul", "inf", "nan", "+1", "'a'",
-                           "\"a", "\"\\x\"", "\"\\u12\"", "\"\\ud800\"", "\"\\ud800\\u0041\"", "\"\n\"", "1 2",
-                           "{\"a\":1,\"a\":2}", "1e999"}) {
+  for (const char* text : {"",
+                           "{",
+                           "[1,]",
+                           "{\"a\":1,}",
+                           "{\"a\" 1}",
+                           "{a:1}",
+                           "[1 2]",
+                           "nul",
+                           "inf",
+                           "nan",
+                           "+1",
+                           "'a'",
+                           "\"a",
+                           "\"\\x\"",
+                           "\"\\u12\"",
+                           "\"\\ud800\"",
+                           "\"\\ud800\\u0041\"",
+                           "\"\n\"",
+                           "1 2",
+                           "{\"a\":1,\"a\":2}",
+                           "1e999"}) {
     EXPECT_THROW(Json::Parse(text), UsageError) << text;
   }
 }
@@ -33,7 +51,7 @@ TEST(Json, NamesTheValueOfTheWrongKind) {
   try {
     static_cast<void>(json.At("size").AsInt("size"));
     FAIL();
-  } catch (const UsageError &error) {
+  } catch (const UsageError& error) {
     EXPECT_STREQ(error.what(), "size must be a number");
   }
   EXPECT_THROW(static_cast<void>(json.At("half").AsInt("half")), UsageError);
@@ -43,10 +61,8 @@ TEST(Json, NamesTheValueOfTheWrongKind) {
 
 TEST(JsonQuoted, GivesAnyBytesBack) {
   std::string all;
-  for (int byte = 1; byte < 256; ++byte) {
-    all.push_back(static_cast<char>(byte));
-  }
-  for (const std::string &text : {std::string("plain"), std::string("\"\\\t\n"), std::string("\xC3\xA9 \xE7\x8C\xAB"),
+  for (int byte = 1; byte < 256; ++byte) all.push_back(static_cast<char>(byte));
+  for (const std::string& text : {std::string("plain"), std::string("\"\\\t\n"), std::string("\xC3\xA9 \xE7\x8C\xAB"),
                                   std::string("\xF0\x9F\x98\x80"), std::string("\xFF\xC3"), all}) {
     EXPECT_EQ(Json::Parse(JsonQuoted(text)).AsString("text"), text);
   }

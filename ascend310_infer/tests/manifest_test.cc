@@ -13,7 +13,7 @@ const std::string kGood = R"({
                     "mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]},
   "classes": ["cat", "dog"]})";
 
-std::string Replaced(const std::string &what, const std::string &with) {
+std::string Replaced(const std::string& what, const std::string& with) {
   std::string text = kGood;
   return text.replace(text.find(what), what.size(), with);
 }

@@ -24,7 +24,7 @@ Image Flat(int value) {
   return {kSize, kSize, std::vector<std::uint8_t>(kSize * kSize * 3, static_cast<std::uint8_t>(value))};
 }
 
-Job MakeJob(const fs::path &folder, int threads) {
+Job MakeJob(const fs::path& folder, int threads) {
   Job job;
   job.folder = folder;
   job.images = FindImages(folder).paths;
@@ -37,17 +37,15 @@ Job MakeJob(const fs::path &folder, int threads) {
 
 TEST(PredictAll, EveryImageGetsItsOwnRowForAnyBatchAndThreads) {
   const TemporaryFolder folder;
-  for (int i = 0; i < 23; ++i) {
+  for (int i = 0; i < 23; ++i)
     folder.Add("images/" + std::to_string(i % 3) + "/" + std::to_string(i) + ".png", Png(Flat(i * 10)));
-  }
   int run = 0;
   for (const std::size_t batch : {1U, 4U, 23U, 50U}) {
     for (const int threads : {1, 3}) {
       const fs::path results = folder.Path() / ("results" + std::to_string(run++));
       FakeModel model(batch, kSize);
       std::ostringstream log;
-      const Report report =
-        PredictAll(MakeJob(folder.Path() / "images", threads), &model, ResultWriter(results), &log);
+      const Report report = PredictAll(MakeJob(folder.Path() / "images", threads), &model, ResultWriter(results), &log);
       EXPECT_EQ(report.predicted, 23U);
       EXPECT_EQ(static_cast<std::size_t>(model.calls), (23 + batch - 1) / batch);
       EXPECT_EQ(report.predict_ms.size(), static_cast<std::size_t>(model.calls));
@@ -80,11 +78,10 @@ TEST(PredictAll, NamesEachBadImageAndPredictsTheGoodOnes) {
   const Report report = PredictAll(MakeJob(folder.Path() / "images", 2), &model, ResultWriter(results), &log);
   EXPECT_EQ(report.entries.size(), 9U);  // the loose good.png lies beside class folders
   EXPECT_EQ(report.predicted, 3U);
-  for (const IndexEntry &entry : report.entries) {
+  for (const IndexEntry& entry : report.entries) {
     EXPECT_NE(entry.result.empty(), entry.error.empty()) << entry.image;
-    if (!entry.error.empty()) {
-      EXPECT_NE(log.str().find("error: cannot read " + entry.image + ": "), std::string::npos) << entry.image;
-    }
+    if (entry.error.empty()) continue;
+    EXPECT_NE(log.str().find("error: cannot read " + entry.image + ": "), std::string::npos) << entry.image;
   }
   EXPECT_TRUE(fs::exists(results / "good_0.bin"));
   EXPECT_TRUE(fs::exists(results / "good~2_0.bin"));
@@ -94,9 +91,7 @@ TEST(PredictAll, NamesEachBadImageAndPredictsTheGoodOnes) {
 
 TEST(PredictAll, StopsAndLeavesNoIndexWhenAResultCannotBeWritten) {
   const TemporaryFolder folder;
-  for (int i = 0; i < 40; ++i) {
-    folder.Add("images/" + std::to_string(i) + ".png", Png(Flat(i)));
-  }
+  for (int i = 0; i < 40; ++i) folder.Add("images/" + std::to_string(i) + ".png", Png(Flat(i)));
   const ResultWriter writer(folder.Path() / "results");
   fs::create_symlink("/dev/full", folder.Path() / "results" / "7_0.bin");
   FakeModel model(1, kSize);

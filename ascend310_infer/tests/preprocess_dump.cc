@@ -13,7 +13,7 @@
 
 constexpr std::size_t kLimit = 1U << 24U;  // bytes of a file, and pixels of an image
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (arguments.size() < 6) {
     std::cerr << "usage: preprocess_dump OUT IMAGE_SIZE RESIZE INTERPOLATION KERNEL IMAGE...\n";
@@ -24,7 +24,7 @@ int main(int argc, char **argv) {
     preprocessing.image_size = std::stoi(arguments[1]);
     preprocessing.resize = std::stoi(arguments[2]);
     preprocessing.interpolation =
-      arguments[3] == "bicubic" ? infer::Interpolation::kBicubic : infer::Interpolation::kBilinear;
+        arguments[3] == "bicubic" ? infer::Interpolation::kBicubic : infer::Interpolation::kBilinear;
     preprocessing.kernel = arguments[4] == "pil" ? infer::ResizeKernel::kPil : infer::ResizeKernel::kMindSpore;
     std::string all;
     for (std::size_t i = 5; i < arguments.size(); ++i) {
@@ -33,7 +33,7 @@ int main(int argc, char **argv) {
       all.append(cropped.pixels.begin(), cropped.pixels.end());
     }
     infer::WriteFile(arguments[0], all);
-  } catch (const std::exception &error) {
+  } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << '\n';
     return 1;
   }

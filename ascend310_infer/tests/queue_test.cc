@@ -33,9 +33,7 @@ TEST(BoundedQueue, NeverHoldsMoreThanItsCapacity) {
   });
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_LE(pushed, 2);
-  for (int i = 0; i < 10; ++i) {
-    EXPECT_EQ(queue.Pop(), i);
-  }
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(queue.Pop(), i);
   producer.join();
 }
 
@@ -46,18 +44,12 @@ TEST(BoundedQueue, LosesAndDoublesNothingBetweenManyThreads) {
   std::vector<std::thread> producers;
   for (int t = 0; t < kThreads; ++t) {
     producers.emplace_back([&queue, t] {
-      for (int i = 0; i < kEach; ++i) {
-        queue.Push(t * kEach + i);
-      }
+      for (int i = 0; i < kEach; ++i) queue.Push(t * kEach + i);
     });
   }
   std::multiset<int> seen;
-  for (int i = 0; i < kThreads * kEach; ++i) {
-    seen.insert(*queue.Pop());
-  }
-  for (std::thread &producer : producers) {
-    producer.join();
-  }
+  for (int i = 0; i < kThreads * kEach; ++i) seen.insert(*queue.Pop());
+  for (std::thread& producer : producers) producer.join();
   EXPECT_EQ(std::set<int>(seen.begin(), seen.end()).size(), seen.size());
 }
 

@@ -17,23 +17,19 @@ constexpr std::array kInterpolations = {Interpolation::kBilinear, Interpolation:
 constexpr std::array kKernels = {ResizeKernel::kMindSpore, ResizeKernel::kPil};
 
 // One row of gray values.
-Image Row(const std::vector<int> &values) {
+Image Row(const std::vector<int>& values) {
   Image image{static_cast<int>(values.size()), 1, {}};
-  for (const int value : values) {
-    image.pixels.insert(image.pixels.end(), 3, static_cast<std::uint8_t>(value));
-  }
+  for (const int value : values) image.pixels.insert(image.pixels.end(), 3, static_cast<std::uint8_t>(value));
   return image;
 }
 
-std::vector<int> Reds(const Image &image) {
+std::vector<int> Reds(const Image& image) {
   std::vector<int> values;
-  for (std::size_t i = 0; i < image.pixels.size(); i += 3) {
-    values.push_back(image.pixels[i]);
-  }
+  for (std::size_t i = 0; i < image.pixels.size(); i += 3) values.push_back(image.pixels[i]);
   return values;
 }
 
-Image Whole(const Image &image, int width, int height, Interpolation interpolation, ResizeKernel kernel) {
+Image Whole(const Image& image, int width, int height, Interpolation interpolation, ResizeKernel kernel) {
   return ResizeWindow(image, width, height, {0, 0, width, height}, interpolation, kernel);
 }
 
@@ -62,24 +58,19 @@ TEST(Resize, EnlargingInterpolatesAndRepeatsTheBorder) {
 TEST(Resize, AFlatImageStaysFlat) {
   const Image image{9, 5, std::vector<std::uint8_t>(135, 77)};
   for (const Interpolation interpolation : kInterpolations) {
-    for (const ResizeKernel kernel : kKernels) {
-      for (const std::uint8_t value : Whole(image, 4, 11, interpolation, kernel).pixels) {
-        EXPECT_EQ(value, 77);
-      }
-    }
+    for (const ResizeKernel kernel : kKernels)
+      for (const std::uint8_t value : Whole(image, 4, 11, interpolation, kernel).pixels) EXPECT_EQ(value, 77);
   }
 }
 
 TEST(Resize, AWindowShowsWhatTheWholeImageHasThere) {
-  for (const auto &[width, height] : {std::pair{37, 21}, {10, 90}, {90, 10}, {8, 6}, {1, 1}, {1, 50}}) {
+  for (const auto& [width, height] : {std::pair{37, 21}, {10, 90}, {90, 10}, {8, 6}, {1, 1}, {1, 50}}) {
     const Image image = Gradient(width, height);
     for (const Interpolation interpolation : kInterpolations) {
       for (const ResizeKernel kernel : kKernels) {
         const Image whole = Whole(image, 13, 12, interpolation, kernel);
         const Image part = ResizeWindow(image, 13, 12, {3, 4, 5, 6}, interpolation, kernel);
-        for (int y = 0; y < 6; ++y) {
-          EXPECT_TRUE(std::equal(part.Row(y), part.Row(y) + 15, whole.Row(y + 4) + 9));
-        }
+        for (int y = 0; y < 6; ++y) EXPECT_TRUE(std::equal(part.Row(y), part.Row(y) + 15, whole.Row(y + 4) + 9));
       }
     }
   }
@@ -87,11 +78,9 @@ TEST(Resize, AWindowShowsWhatTheWholeImageHasThere) {
 
 TEST(Resize, TheSameSizeIsTheSameImage) {
   const Image image = Gradient(7, 9);
-  for (const Interpolation interpolation : kInterpolations) {
-    for (const ResizeKernel kernel : kKernels) {
+  for (const Interpolation interpolation : kInterpolations)
+    for (const ResizeKernel kernel : kKernels)
       EXPECT_EQ(Whole(image, 7, 9, interpolation, kernel).pixels, image.pixels);
-    }
-  }
 }
 
 TEST(EvalGeometry, ResizesTheShortSideAndRoundsAsEachPipelineDoes) {
@@ -128,9 +117,7 @@ TEST(NormalizeToChw, PutsChannelsFirst) {
   std::vector<float> values(6);
   NormalizeToChw(image, preprocessing, values.data());
   const std::vector<float> expected = {-1, 1, 0.2F, 0.8F, 2, 4};
-  for (std::size_t i = 0; i < 6; ++i) {
-    EXPECT_NEAR(values[i], expected[i], 1e-6);
-  }
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(values[i], expected[i], 1e-6);
 }
 
 }  // namespace

@@ -58,8 +58,8 @@ OPERATOR(pointwise_grad) {
   Scratch scratch;
   const Index channels = args.dim(0, 3), out = args.dim(4, 3), pixels = pixels_of(args, 0);
   const NormBackward norm(args[3], args[5], args[7], out, pixels, scratch.take<float>(2 * out), args[11], args[12]);
-  const PixelSource source(args[0], Rule(args, 1, channels), pixels, channels, channels / args.dim(2, 1),
-                           backward_tile, backward_rows);
+  const PixelSource source(args[0], Rule(args, 1, channels), pixels, channels, channels / args.dim(2, 1), backward_tile,
+                           backward_rows);
   convolve_backward(source, args[2], out, args[4], args[6], norm, args[8], rule_gradient(args, 9), args[10], scratch);
 }
 

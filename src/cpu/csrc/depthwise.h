@@ -67,7 +67,7 @@ INLINE void convolve_columns(const Taps& taps, Index x, Index c, Index pixel, Ve
   }
 }
 
-// The transpose of a stride-2 convolution at inputs x + i, x even: tap j of input x + i is output (x + i + pad - j) / 2.
+// A stride-2 convolution transposed, at inputs x + i, x even: tap j of input x + i is output (x + i + pad - j) / 2.
 template <int K, int XT>
 INLINE void spread_columns(const Taps& taps, Index x, Index c, Index pixel, Vec (&sum)[XT]) {
   constexpr int pad = K / 2, first = -(pad / 2), last = (XT - 1 + pad) / 2;
@@ -189,7 +189,7 @@ struct DepthwiseStore {
   float* y;
   Index stride, channels;
   float *shift, *sum, *square;
-  Vec low, s, q;
+  Vec low = {}, s = {}, q = {};
 
   void open(Index c) { low = load(shift + c), s = Vec{}, q = Vec{}; }
   template <std::size_t XT>
@@ -213,7 +213,8 @@ inline void convolve_first(const Taps& taps, Index kernel, Index channels, Index
   for (Index c = 0; c < channels; c += lanes) {
     Vec sum = {};
     for (Index r = 0; r < taps.count; ++r)
-      for (Index j = 0; j < kernel; ++j) sum += load(taps.line[r] + j * pixel + c) * load(taps.weight[r] + j * pixel + c);
+      for (Index j = 0; j < kernel; ++j)
+        sum += load(taps.line[r] + j * pixel + c) * load(taps.weight[r] + j * pixel + c);
     store(out + c, sum);
   }
 }
@@ -246,8 +247,12 @@ inline void depthwise_forward(const DepthwiseShape& s, const float* x, const Rul
       with_kernel(s.kernel, s.stride, [&](auto k, auto stride) {
         walk_rows(s, x, rule, c, lines, ring, kernel, [&](Index l, const Taps& taps) {
           if (l == lines.begin) convolve_first(taps, s.kernel, channels, ring.pixel, mine.shift + c.begin);
-          DepthwiseStore out{y + l * s.out_width * s.channels + c.begin, s.channels, channels,
-                             mine.shift + c.begin, mine.sum + c.begin, mine.square + c.begin, {}, {}, {}};
+          DepthwiseStore out{y + l * s.out_width * s.channels + c.begin,
+                             s.channels,
+                             channels,
+                             mine.shift + c.begin,
+                             mine.sum + c.begin,
+                             mine.square + c.begin};
           convolve_row<k, stride, false>(taps, s.out_width, channels, ring.pixel, out);
           if (l % 8 == 0) mine.finish_tile();
         });
@@ -267,7 +272,7 @@ struct DepthwiseNormalised {
   Index stride, channels;
   const float *scale, *shift;
   Finish finish;
-  Vec s, t;
+  Vec s = {}, t = {};
 
   void open(Index c) { s = load(scale + c), t = load(shift + c); }
   template <std::size_t XT>
@@ -303,8 +308,12 @@ inline void depthwise_infer(const DepthwiseShape& s, const float* x, const Rule&
       with_kernel(s.kernel, s.stride, [&](auto k, auto stride) {
         const auto run = [&](auto swish) {
           walk_rows(s, x, rule, c, lines, ring, kernel, [&](Index l, const Taps& taps) {
-            DepthwiseNormalised<swish> out{y + l * s.out_width * s.channels + c.begin, s.channels, c.end - c.begin,
-                                           scale + c.begin, shift + c.begin, Finish(code), {}, {}};
+            DepthwiseNormalised<swish> out{y + l * s.out_width * s.channels + c.begin,
+                                           s.channels,
+                                           c.end - c.begin,
+                                           scale + c.begin,
+                                           shift + c.begin,
+                                           Finish(code)};
             convolve_row<k, stride, false>(taps, s.out_width, c.end - c.begin, ring.pixel, out);
           });
         };

@@ -56,7 +56,8 @@ struct Panels {
     const Index begin = first(panel) * lanes, end = first(panel + 1) * lanes;
     float* out = packed + begin * k;
     for (Index r = 0; r < k; ++r)
-      for (Index c = begin; c < end; c += lanes, out += lanes) store(out, load_some(from + r * columns + c, columns - c));
+      for (Index c = begin; c < end; c += lanes, out += lanes)
+        store(out, load_some(from + r * columns + c, columns - c));
   }
 
   // Packs one panel of B[r, c] = w[c * k + r] * scale[c], as the weights of a 1x1 convolution lie, to `out`.

@@ -41,8 +41,8 @@ struct ImageSource {
   Index* table;
 
   ImageSource(const Arguments& args, int x, int w, int y, Scratch& scratch)
-      : image(args[x]), channels(args.dim(x, 1)), height(args.dim(x, 2)), width(args.dim(x, 3)),
-        kernel(args.dim(w, 2)), out_height(args.dim(y, 1)), out_width(args.dim(y, 2)) {
+      : image(args[x]), channels(args.dim(x, 1)), height(args.dim(x, 2)), width(args.dim(x, 3)), kernel(args.dim(w, 2)),
+        out_height(args.dim(y, 1)), out_width(args.dim(y, 2)) {
     stride = out_height == height && out_width == width ? 1 : 2;
     pad = kernel / 2;
     padded_row = (out_width - 1) * stride + kernel;
@@ -202,8 +202,7 @@ void convolve_for_inference(const Source& source, const float* w, Index out, flo
   float* tiles = scratch.take<float>(team * source.tile_floats());
   float* scale = scratch.take<float>(shape.padded);
   float* shift = scratch.take<float>(shape.padded);
-  for (Index c = 0; c < out; ++c)
-    norm.channel(c, scale + shape.padded_channel(c), shift + shape.padded_channel(c));
+  for (Index c = 0; c < out; ++c) norm.channel(c, scale + shape.padded_channel(c), shift + shape.padded_channel(c));
   // Few pixels, many weights: every thread takes all pixels and some of the columns, and packs only those.
   const bool by_columns = source.pixels < team * 4 * row_grain && all_panels >= team;
 #pragma omp parallel num_threads(team)
@@ -226,8 +225,9 @@ void convolve_for_inference(const Source& source, const float* w, Index out, flo
           const Index begin = std::max<Index>(columns.begin - g * panels.count, 0);
           const Index end = std::min(columns.end - g * panels.count, panels.count);
           const Index at = row * out + g * shape.n;
-          StoreNormalised<swish> store{y + at, residual ? residual + at : nullptr, out, shape.n,
-                                       scale + g * shape.padded_n, shift + g * shape.padded_n, Finish(code)};
+          StoreNormalised<swish> store{y + at,      residual ? residual + at : nullptr, out,
+                                       shape.n,     scale + g * shape.padded_n,         shift + g * shape.padded_n,
+                                       Finish(code)};
           multiply<Source::offsets>(Source::group(a, g * source.k), rows, panels, packed + g * panels.size(), begin,
                                     end, store);
         }

@@ -96,10 +96,11 @@ struct Place {
 // of a pixel may be written. Where a panel serves few pixels, the next one is fetched meanwhile (AHEAD).
 template <bool SWISH, bool AHEAD>
 struct Deposit {
-  Place to, residual;
+  Place to;
   Index first, room;
   const float* shift;
   Finish finish;
+  Place residual = {};
   const float* next = nullptr;
   Index floats_per_row = 0, floats_per_k = 0;
 
@@ -390,7 +391,7 @@ class Program {
           if (from >= 0 && from < height)
             std::memcpy(copy + pad, image + (r / s.kernel * height + from) * width, copied * sizeof(float));
         }
-        Deposit<swish, false> out{place_of(s.target, worker, s.target_begin), {}, y * to.width,
+        Deposit<swish, false> out{place_of(s.target, worker, s.target_begin), y * to.width,
                                   room(s, s.target_begin, s.out), folded_ + s.scale + padded(s), finish_of(s.code)};
         multiply<true>({worker.buffer, s.stride, offsets}, to.width, panels, packed_ + s.packed, 0, panels.count, out);
       }
@@ -427,13 +428,19 @@ class Program {
           to.data += first;
           if (more.data) more.data += first;
           if (end - row > few_pixels) {
-            Deposit<swish, false> out{to, more, row, end_of_pixel, shift, finish_of(s.code)};
+            Deposit<swish, false> out{to, row, end_of_pixel, shift, finish_of(s.code), more};
             multiply_panel<SHUFFLED>(a, end - row, panels, panel, b, out);
           } else {
             const Index width = panels.width(panel) * lanes, rows_at_once = kernel_rows(panels.width(panel));
             const float* weights = args_[3 + s.parameter] + (first + panels.first(panel) * lanes) * panels.k;
-            Deposit<swish, true> out{to, more, row, end_of_pixel, shift, finish_of(s.code),
-                                     (packs ? weights : b) + width * panels.k, panels.k * width / (end - row),
+            Deposit<swish, true> out{to,
+                                     row,
+                                     end_of_pixel,
+                                     shift,
+                                     finish_of(s.code),
+                                     more,
+                                     (packs ? weights : b) + width * panels.k,
+                                     panels.k * width / (end - row),
                                      divide_up(width * rows_at_once, end - row)};
             multiply_panel<SHUFFLED>(a, end - row, panels, panel, b, out);
           }
@@ -444,8 +451,8 @@ class Program {
 
   // XT outputs of one row and one vector of channels; `count` lines of the source from `from` on.
   template <int K, int S, int XT, bool SWISH>
-  static INLINE void convolve(const float* from, Index line, Index pixel, Index count, const float* weights,
-                              Vec shift, const Finish& finish, float* to, Index to_pixel) {
+  static INLINE void convolve(const float* from, Index line, Index pixel, Index count, const float* weights, Vec shift,
+                              const Finish& finish, float* to, Index to_pixel) {
     Vec sum[XT];
 #pragma GCC unroll 8
     for (int i = 0; i < XT; ++i) sum[i] = shift;
@@ -551,8 +558,7 @@ class Program {
     for (Index v = mine.begin; v < mine.end; ++v) {
       Vec sum = {};
       for (Index p = 0; p < lines * from.width; ++p) sum += load(source.at(p) + v * lanes);
-      store_some(to + v * lanes, sum * (1.f / static_cast<float>(from.pixels())),
-                 room(s, 0, s.channels) - v * lanes);
+      store_some(to + v * lanes, sum * (1.f / static_cast<float>(from.pixels())), room(s, 0, s.channels) - v * lanes);
     }
   }
 

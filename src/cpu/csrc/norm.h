@@ -18,13 +18,8 @@ struct Moments {
   static constexpr Index bytes_per_channel = 3 * sizeof(float) + 2 * sizeof(double);
 
   Moments(char* memory, Index padded)
-      : channels(padded),
-        shift(reinterpret_cast<float*>(memory + 2 * padded * sizeof(double))),
-        sum(shift + padded),
-        square(sum + padded),
-        total(reinterpret_cast<double*>(memory)),
-        total_square(total + padded),
-        count(0) {}
+      : channels(padded), shift(reinterpret_cast<float*>(memory + 2 * padded * sizeof(double))), sum(shift + padded),
+        square(sum + padded), total(reinterpret_cast<double*>(memory)), total_square(total + padded), count(0) {}
   void clear() {
     std::memset(total, 0, channels * bytes_per_channel);
     count = 0;

@@ -103,11 +103,8 @@ struct RuleSums {
   static constexpr Index bytes_per_channel = 2 * sizeof(float) + 2 * sizeof(double);
 
   RuleSums(char* memory, Index padded)
-      : channels(padded),
-        scale(reinterpret_cast<float*>(memory + 2 * padded * sizeof(double))),
-        shift(scale + padded),
-        total_scale(reinterpret_cast<double*>(memory)),
-        total_shift(total_scale + padded) {}
+      : channels(padded), scale(reinterpret_cast<float*>(memory + 2 * padded * sizeof(double))), shift(scale + padded),
+        total_scale(reinterpret_cast<double*>(memory)), total_shift(total_scale + padded) {}
   void clear() { std::memset(total_scale, 0, channels * bytes_per_channel); }
   void finish_tile() {
     flush(scale, total_scale, channels);

@@ -32,18 +32,18 @@ struct Arguments {
   }
 };
 
-// Defines `extern "C" int NAME(...)`; its body sees `args`. A failed allocation is status 1, which the framework reports.
-#define OPERATOR(NAME)                                                                                      \
-  static void NAME##_body(const cpu::Arguments& args);                                                      \
+// Defines `extern "C" int NAME(...)`; its body sees `args`. The framework reports status 1, a failed allocation.
+#define OPERATOR(NAME)                                                                                         \
+  static void NAME##_body(const cpu::Arguments& args);                                                         \
   extern "C" int NAME(int count, void** data, int* ndims, std::int64_t** shapes, const char**, void*, void*) { \
-    PROFILED(#NAME, count, ndims, shapes)                                                                   \
-    try {                                                                                                   \
-      NAME##_body(cpu::Arguments{count, data, ndims, shapes});                                              \
-    } catch (const std::bad_alloc&) {                                                                       \
-      return 1;                                                                                             \
-    }                                                                                                       \
-    return 0;                                                                                               \
-  }                                                                                                         \
+    PROFILED(#NAME, count, ndims, shapes)                                                                      \
+    try {                                                                                                      \
+      NAME##_body(cpu::Arguments{count, data, ndims, shapes});                                                 \
+    } catch (const std::bad_alloc&) {                                                                          \
+      return 1;                                                                                                \
+    }                                                                                                          \
+    return 0;                                                                                                  \
+  }                                                                                                            \
   static void NAME##_body(const cpu::Arguments& args)
 
 // Scratch of one operator call. The memory stays with the calling thread for the next call: fresh pages are dear

@@ -147,14 +147,10 @@ void read_window(const Input& x, const Pooling::Window& w, Index image, float* b
 }  // namespace
 
 // a, rule, b, rule -> a + b.
-OPERATOR(add) {
-  sum(args, AFFINE, args[4]);
-}
+OPERATOR(add) { sum(args, AFFINE, args[4]); }
 
 // a, rule, b, rule, [code] -> activation(a + b).
-OPERATOR(add_activated) {
-  sum(args, number(args, 4), args[5]);
-}
+OPERATOR(add_activated) { sum(args, number(args, 4), args[5]); }
 
 // a, rule, b, rule, [code], d out -> da, d rule, db, d rule.
 OPERATOR(add_activated_grad) {
@@ -204,7 +200,8 @@ OPERATOR(concat) {
       float* out = args[5] + p * (a.channels + b.channels);
       for (const Input* part : {&a, &b}) {
         part->read(p, buffer);
-        for_channels(part->channels, [&](Index c, Index n) { store_some(out + c, activate<code>(load(buffer + c)), n); });
+        for_channels(part->channels,
+                     [&](Index c, Index n) { store_some(out + c, activate<code>(load(buffer + c)), n); });
         out += a.channels;
       }
     });

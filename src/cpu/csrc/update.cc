@@ -65,9 +65,7 @@ void momentum_update_body(const Update& u, Index states) {
 }  // namespace
 
 // Lists: weights, velocities, gradients.
-OPERATOR(momentum_update) {
-  momentum_update_body(Update(args), 1);
-}
+OPERATOR(momentum_update) { momentum_update_body(Update(args), 1); }
 
 // Lists: weights, velocities, the framework's marks of a first update, gradients.
 OPERATOR(marked_momentum_update) {
