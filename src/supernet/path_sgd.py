@@ -46,7 +46,7 @@ class PathSGD(nn.Cell):
         self.operators = operators
         if operators:
             self.one_pass = operators.update("momentum")
-            self.settings = constant(momentum, is_nesterov)
+            self.factor, self.settings = constant(1.0), constant(momentum, is_nesterov)
             self.shares = constant(*[weight_decay * is_decayed for is_decayed in decayed])
         else:
             self.momentum = Tensor(momentum, ms.float32)
@@ -56,33 +56,22 @@ class PathSGD(nn.Cell):
             marks = {p.shape: ops.zeros(p.shape, ms.float32) for p in parameters}
             self.marks = [marks[p.shape] for p in parameters]
 
-    def norm(self, chosen: Collection[int], gradients: Sequence[Tensor]) -> float:
-        """The Euclidean norm of the gradients whose index is ``chosen`` together; finite exactly when every one of
-        them is (and their squares are)."""
-        if self.operators:
-            return float(self.operators.norm(self._marked(chosen), *gradients).asnumpy()[0])
-        return float(ops.sqrt(ops.stack([(gradients[i] * gradients[i]).sum() for i in chosen]).sum()).asnumpy())
-
-    def update(self, chosen: Collection[int], gradients: Sequence[Tensor], rate: float, factor: float = 1.0) -> None:
+    def update(self, chosen: Collection[int], gradients: Sequence[Tensor], rate: float) -> None:
         """One update of the parameters whose index is ``chosen``.
 
         Args:
-            gradients: of all parameters; only those of the chosen are read, times ``factor``.
+            gradients: of all parameters; only those of the chosen are read.
         """
         if self.operators:
-            numbers = constant(rate), constant(factor), self.settings, self.shares, self._marked(chosen)
+            marks = np.zeros(len(self.parameters), np.float32)
+            marks[list(chosen)] = 1
+            numbers = constant(rate), self.factor, self.settings, self.shares, Tensor(marks)
             self.one_pass(*numbers, *self.parameters, *self.velocities, *gradients)
             return
         rate_tensor = Tensor(rate, ms.float32)
         for index in chosen:
             parameter, velocity = self.parameters[index], self.velocities[index]
-            gradient = gradients[index] if factor == 1.0 else gradients[index] * factor
-            self.rules[index](parameter, gradient, rate_tensor, velocity, self.momentum, self.marks[index])
-
-    def _marked(self, chosen: Collection[int]) -> Tensor:
-        marks = np.zeros(len(self.parameters), np.float32)
-        marks[list(chosen)] = 1
-        return Tensor(marks)
+            self.rules[index](parameter, gradients[index], rate_tensor, velocity, self.momentum, self.marks[index])
 
 
 def slots(names: Sequence[str], length: int) -> list[int]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
 from src.cpu import operators_in, use_operators
 from src.data.dataset import EvalData, TrainData
@@ -35,6 +35,8 @@ from src.supernet.path_sgd import PathSGD, slots
 from src.supernet.recalibration import Recalibration, keep_in_memory
 from src.training.evaluation import Evaluation, Evaluator
 from src.training.loss import LabelSmoothedCrossEntropy
+from src.training.one_pass import AllFinite
+from src.training.scaled_gradients import ScaledGradients, state_parameter
 from src.training.step import apply_precision
 
 # The sampler's state as JSON text fills a parameter of this many bytes, so that a checkpoint holds it.
@@ -140,31 +142,6 @@ def calibration_images(files: Images, count: int, seed: int) -> Images:
     return [files[index] for index in order]
 
 
-class _Gradients(nn.Cell):
-    """Loss, correct predictions and the gradients of all trained parameters along the present path."""
-
-    def __init__(self, network: nn.Cell, loss: LabelSmoothedCrossEntropy, parameters, world_size: int):
-        super().__init__(auto_prefix=False)
-        self.network, self.loss_fn, self.parameters = network, loss, parameters
-        self.scale = Parameter(Tensor(1.0, ms.float32), name="loss_scale", requires_grad=False)
-        self.data_parallel = world_size > 1
-        if self.data_parallel:
-            self.average = nn.DistributedGradReducer(parameters, mean=True, degree=world_size)
-
-    def construct(self, images: Tensor, labels: Tensor):
-        value_and_grad = ms.value_and_grad(self.forward, None, self.parameters, has_aux=True)
-        (_, loss, correct), gradients = value_and_grad(images, labels)
-        if self.data_parallel:
-            gradients = self.average(gradients)
-        return loss, correct, gradients
-
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = self.network(images)
-        loss = self.loss_fn(logits, labels)
-        correct = (logits.argmax(-1) == labels).astype(ms.int32).sum()
-        return loss * self.scale, loss, correct
-
-
 class SupernetStep(nn.Cell):
     """One training step along one path; called like :class:`src.training.step.TrainStep`, with the same results.
 
@@ -178,6 +155,7 @@ class SupernetStep(nn.Cell):
         sampler: draws the paths.
         steps_per_epoch: batches of an epoch.
         learning_rates: of each update, float32 [updates].
+        options: of :class:`src.training.scaled_gradients.ScaledGradients`, which may raise a UsageError.
     """
 
     def __init__(
@@ -189,31 +167,23 @@ class SupernetStep(nn.Cell):
         sampler: PathSampler,
         steps_per_epoch: int,
         learning_rates: np.ndarray,
-        *,
-        loss_scale: float = 1.0,
-        accumulate: int = 1,
-        grad_clip: float = 0.0,
-        world_size: int = 1,
+        **options,
     ):
         super().__init__(auto_prefix=False)
         self.network, self.supernet = network, supernet
         self.optimizer, self.sampler = optimizer, sampler
-        self.gradients = _Gradients(network, loss, optimizer.parameters, world_size)
-        self.gradients.scale.set_data(Tensor(loss_scale, ms.float32))
-        self.factor = 1.0 / (loss_scale * accumulate)
+        self.gradients = ScaledGradients(network, loss, optimizer.parameters, **options)
+        self.accumulate = self.gradients.accumulate
+        if not self.gradients.dynamic:
+            # Only noted: every supernet's checkpoint has one. What counts is the configuration's.
+            self.loss_scale = state_parameter("loss_scale", float(self.gradients.loss_scale), ms.float32)
         self.steps_per_epoch, self.learning_rates = steps_per_epoch, np.asarray(learning_rates, np.float32)
-        self.accumulate, self.grad_clip = accumulate, grad_clip
         self.slots = np.array(slots([p.name for p in optimizer.parameters], supernet.space.length))
         self.global_step = Parameter(Tensor([0], ms.int32), name="global_step", requires_grad=False)
-        self.overflow_count = Parameter(Tensor(0, ms.int32), name="overflow_count", requires_grad=False)
         self.sampler_state = Parameter(
             Tensor(np.zeros(STATE_BYTES, np.uint8)), name="sampler_state", requires_grad=False
         )
-        if accumulate > 1:
-            self.sums = optimizer.parameters.clone(prefix="accumulated", init="zeros")
-            for total in self.sums:
-                total.requires_grad = False
-        self.drawn = 0
+        self.drawn = self.held = 0
         self.used = np.zeros(supernet.space.length * len(BLOCKS) + 1, bool)
         self.is_taken_up = False
 
@@ -223,44 +193,30 @@ class SupernetStep(nn.Cell):
         if self.drawn % self.steps_per_epoch == 0:
             self.sampler.begin_epoch(self.drawn // self.steps_per_epoch, self.steps_per_epoch)
         genes = self.sampler.draw()
-        if self.drawn % self.accumulate == 0:
+        if self.held == 0:
             self.used[:] = False
         length = self.supernet.space.length
         self.used[np.arange(length) * len(BLOCKS) + genes[:length]] = True
         self.used[-1] = True
         self.supernet.set_path(genes)
         self.drawn += 1
-        loss, correct, gradients = self.gradients(images, labels)
-        finite = self._update(gradients)
+        loss, finite, correct, held, gradients = self.gradients(images, labels, Tensor(self.held, ms.int32))
+        self.held = int(held.asnumpy())
+        if self.held == 0 and finite.asnumpy():
+            self._update(gradients)
         self._note()
-        return loss, Tensor(finite), correct
+        return loss, finite, correct
 
-    def _update(self, gradients: tuple[Tensor, ...]) -> bool:
-        chosen = np.flatnonzero(self.used[self.slots]).tolist()
-        if self.accumulate > 1:
-            for index in chosen:
-                ops.assign_add(self.sums[index], gradients[index])
-            if self.drawn % self.accumulate:
-                return True
-            gradients = self.sums
-        norm = self.optimizer.norm(chosen, gradients) * self.factor
-        is_finite = bool(np.isfinite(norm))
-        if is_finite:
-            factor = self.factor * min(1.0, self.grad_clip / norm if self.grad_clip and norm else 1.0)
-            updates = int(self.global_step.asnumpy()[0])
-            rate = self.learning_rates[min(updates, len(self.learning_rates) - 1)]
-            self.optimizer.update(chosen, gradients, float(rate), factor)
-            self.global_step.set_data(Tensor([updates + 1], ms.int32))
-        else:
-            self.overflow_count.set_data(Tensor(int(self.overflow_count.asnumpy()) + 1, ms.int32))
-        if self.accumulate > 1:
-            for index in chosen:
-                self.sums[index].set_data(ops.zeros(self.sums[index].shape, ms.float32))
-        return is_finite
+    def _update(self, gradients: tuple[Tensor, ...]) -> None:
+        updates = int(self.global_step.asnumpy()[0])
+        rate = self.learning_rates[min(updates, len(self.learning_rates) - 1)]
+        self.optimizer.update(np.flatnonzero(self.used[self.slots]).tolist(), gradients, float(rate))
+        self.global_step.set_data(Tensor([updates + 1], ms.int32))
 
     def _note(self) -> None:
         """Puts all that decides the next paths where checkpoints find it."""
-        state = {"drawn": self.drawn, "used": np.flatnonzero(self.used).tolist(), "sampler": self.sampler.get_state()}
+        used = np.flatnonzero(self.used).tolist()
+        state = {"drawn": self.drawn, "held": self.held, "used": used, "sampler": self.sampler.get_state()}
         text = json.dumps(state).encode()
         if len(text) > STATE_BYTES:
             raise ValueError(f"the sampler's state takes {len(text)} bytes, more than {STATE_BYTES}")
@@ -273,7 +229,16 @@ class SupernetStep(nn.Cell):
             self.drawn = state["drawn"]
             self.used[state["used"]] = True
             self.sampler.set_state(state["sampler"])
+            self.held = state["held"] if "held" in state else self._held_of_old(self.drawn)
         self.is_taken_up = True
+
+    def _held_of_old(self, drawn: int) -> int:
+        """How many batches the window of an older checkpoint holds; its sums are still of scaled gradients."""
+        held = drawn % self.accumulate
+        if held:
+            for total in self.gradients.sums:
+                total.set_data(total * (1.0 / (float(self.gradients.loss_scale) * self.accumulate)))
+        return held
 
 
 class SupernetEvaluator:
@@ -381,15 +346,14 @@ def step_of(
     """The supernet's training step as the configuration says.
 
     Raises:
-        UsageError: an optimizer or loss scale the supernet cannot be trained with.
+        UsageError: an optimizer the supernet cannot be trained with.
     """
     if config.optimizer == "rmsprop":
         raise UsageError("a supernet is trained with --optimizer momentum, sgd or nesterov")
-    if config.loss_scale_mode == "dynamic":
-        raise UsageError("a supernet is trained with --loss_scale_mode none or fixed")
     parameters = list(supernet.trainable_params())
+    operators = operators_in(supernet)
     is_nesterov, decay = config.optimizer == "nesterov", (config.weight_decay, config.weight_decay_on)
-    optimizer = PathSGD(parameters, config.momentum, is_nesterov, *decay, operators_in(supernet))
+    optimizer = PathSGD(parameters, config.momentum, is_nesterov, *decay, operators)
     return SupernetStep(
         network,
         supernet,
@@ -398,9 +362,13 @@ def step_of(
         sampler_of(config, supernet.space),
         steps_per_epoch,
         rates,
-        loss_scale=config.loss_scale if config.loss_scale_mode == "fixed" else 1.0,
-        accumulate=config.accumulate,
+        loss_scale_mode=config.loss_scale_mode,
+        loss_scale=config.loss_scale,
+        scale_factor=config.scale_factor,
+        scale_window=config.scale_window,
         grad_clip=config.grad_clip,
+        accumulate=config.accumulate,
+        all_finite=AllFinite(operators) if operators else ms.amp.all_finite,
         world_size=world.size,
     )
 

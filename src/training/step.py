@@ -1,9 +1,4 @@
-"""The training step: forward, backward, precision, loss scale, accumulation, clipping, update.
-
-One cell and one code path for CPU, GPU and Ascend, graph and PyNative mode. Its order is: scaled loss,
-gradients, unscale, average over devices, average over batches, finite?, clip, update. Everything it
-remembers is a Parameter, so that a checkpoint can hold all of it (:func:`state`).
-"""
+"""The training step: gradients, then the update, in one graph; what a step remembers; its precision."""
 
 from __future__ import annotations
 
@@ -13,43 +8,12 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.errors import UsageError, nearest
+from src.training.scaled_gradients import ScaledGradients, state_parameter
 
 AMP_LEVELS = ("O0", "O1", "O2", "O3")
-LOSS_SCALE_MODES = ("none", "fixed", "dynamic")
-# A dynamic scale stays between these: without a ceiling, gradients that are all zero would let it grow to infinity.
-LEAST_LOSS_SCALE, LARGEST_LOSS_SCALE = 1.0, 2.0**64
 
 # Set anew by the recipe in every process, never carried over from a checkpoint.
 _HYPERPARAMETERS = ("learning_rate", "momentum")
-
-_times = ops.MultitypeFuncGraph("times")
-_sum_of_squares = ops.MultitypeFuncGraph("sum_of_squares")
-_plus = ops.MultitypeFuncGraph("plus")
-_store_unless = ops.MultitypeFuncGraph("store_unless")
-
-
-@_times.register("Tensor", "Tensor")
-def _times_one(factor, gradient):
-    return gradient * factor
-
-
-@_sum_of_squares.register("Tensor")
-def _sum_of_squares_one(gradient):
-    return (gradient * gradient).sum()
-
-
-@_plus.register("Tensor", "Tensor")
-def _plus_one(buffer, gradient):
-    return buffer + gradient
-
-
-@_store_unless.register("Tensor", "Tensor", "Tensor")
-def _store_unless_one(empty, buffer, value):
-    return ops.assign(buffer, ops.select(empty, ops.zeros_like(value), value))
-
-
-def _state_parameter(name: str, value: float, dtype: ms.Type) -> Parameter:
-    return Parameter(Tensor(value, dtype), name=name, requires_grad=False)
 
 
 class TrainStep(nn.Cell):
@@ -63,145 +27,40 @@ class TrainStep(nn.Cell):
     not protected.
 
     With ``accumulate`` = n the gradients of n batches are averaged, then there is one update; an
-    overflow in any of them skips the whole update, and the loss scale changes only between windows.
+    overflow in any of them skips the whole update.
 
     Args:
         network: images to logits [N, K].
         loss_fn: (logits, labels) to the mean loss; its result has to be float32.
         optimizer: over the parameters to train; takes unscaled gradients (its own loss_scale is 1).
-        loss_scale_mode: ``none``, ``fixed`` or ``dynamic``.
-        loss_scale: the factor, or the first one when dynamic.
-        scale_factor, scale_window: dynamic: divide by scale_factor on overflow, multiply by it after
-            scale_window good updates in a row.
-        grad_clip: largest global L2 norm of the unscaled, averaged gradients (0: off).
-        accumulate: batches in an update.
-        all_finite: gradients to a boolean Tensor (), True if no element is infinite or NaN.
-        world_size: devices whose gradients are averaged; above 1 communication has to be initialised.
-
-    Raises:
-        UsageError: a mode that does not exist or a number out of its range.
+        options: of :class:`src.training.scaled_gradients.ScaledGradients`, which may raise a UsageError.
     """
 
     def __init__(
-        self,
-        network: nn.Cell,
-        loss_fn: Callable[[Tensor, Tensor], Tensor],
-        optimizer: nn.Optimizer,
-        *,
-        loss_scale_mode: str = "none",
-        loss_scale: float = 1024.0,
-        scale_factor: float = 2,
-        scale_window: int = 2000,
-        grad_clip: float = 0.0,
-        accumulate: int = 1,
-        all_finite: Callable[[tuple[Tensor, ...]], Tensor] = ms.amp.all_finite,
-        world_size: int = 1,
+        self, network: nn.Cell, loss_fn: Callable[[Tensor, Tensor], Tensor], optimizer: nn.Optimizer, **options
     ):
         super().__init__(auto_prefix=False)
-        if loss_scale_mode not in LOSS_SCALE_MODES:
-            raise UsageError(
-                f"there is no loss_scale_mode {loss_scale_mode!r}{nearest(loss_scale_mode, LOSS_SCALE_MODES)}; "
-                f"there are {', '.join(LOSS_SCALE_MODES)}"
-            )
-        if not LEAST_LOSS_SCALE <= loss_scale <= LARGEST_LOSS_SCALE:
-            raise UsageError(f"loss_scale must be {LEAST_LOSS_SCALE:g} to {LARGEST_LOSS_SCALE:g}, not {loss_scale}")
-        if not scale_factor > 1:
-            raise UsageError(f"scale_factor must be above 1, not {scale_factor}")
-        for key, value, least in (("scale_window", scale_window, 1), ("accumulate", accumulate, 1)):
-            if value < least:
-                raise UsageError(f"{key} must be at least {least}, not {value}")
-        if not grad_clip >= 0:
-            raise UsageError(f"grad_clip must be at least 0, not {grad_clip}")
-
-        self.network = network
-        self.loss_fn = loss_fn
-        self.optimizer = optimizer
-        self.trained = optimizer.parameters
-        self.all_finite = all_finite
-        self.map = ops.HyperMap()
-
-        self.dynamic = loss_scale_mode == "dynamic"
-        self.scaled = loss_scale_mode != "none"
-        self.scale_factor = float(scale_factor)
-        self.scale_window = int(scale_window)
-        self.overflow_count = _state_parameter("overflow_count", 0, ms.int32)
-        if self.dynamic:
-            self.loss_scale = _state_parameter("loss_scale", loss_scale, ms.float32)
-            self.good_steps = _state_parameter("good_steps", 0, ms.int32)
-        else:
-            self.loss_scale = Tensor(loss_scale if self.scaled else 1.0, ms.float32)
-
-        self.grad_clip = float(grad_clip)
-        self.accumulate = int(accumulate)
-        if self.accumulate > 1:
-            self.accumulated_gradients = optimizer.parameters.clone(prefix="accumulated", init="zeros")
-            for buffer in self.accumulated_gradients:
-                buffer.requires_grad = False
-            self.accumulated_batches = _state_parameter("accumulated_batches", 0, ms.int32)
-        self.data_parallel = world_size > 1
-        if self.data_parallel:
-            self.average_over_devices = nn.DistributedGradReducer(optimizer.parameters, mean=True, degree=world_size)
+        self.network, self.optimizer = network, optimizer
+        self.gradients = ScaledGradients(network, loss_fn, optimizer.parameters, **options)
+        self.is_accumulating = self.gradients.accumulate > 1
+        if self.is_accumulating:
+            self.accumulated_batches = state_parameter("accumulated_batches", 0, ms.int32)
 
     def construct(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # Made here: kept as an attribute it would close a reference cycle around the cell, and a cell
-        # that is collected late makes MindSpore compile a living one of the same input shapes again.
-        value_and_grad = ms.value_and_grad(self.forward, None, self.trained, has_aux=True)
-        (_, loss, correct), gradients = value_and_grad(images, labels)
-        if self.scaled or self.accumulate > 1:
-            gradients = self.map(ops.partial(_times, 1.0 / (self.loss_scale * self.accumulate)), gradients)
-        if self.data_parallel:
-            gradients = self.average_over_devices(gradients)
-        last = Tensor(True)
-        if self.accumulate > 1:
-            gradients, last = self.add_up(gradients)
-        # After all sums: an infinity or NaN of any batch or device is in them, so one check serves all
-        # and every device decides alike.
-        finite = self.all_finite(gradients)
-        if self.grad_clip > 0:
-            gradients = self.clip(gradients)
-        # The only branch. Nested in a second one (`if last: if finite:`) the graph compiler of MindSpore
+        held = Tensor(0, ms.int32)
+        if self.is_accumulating:
+            held = self.accumulated_batches.value()
+        loss, finite, correct, held, gradients = self.gradients(images, labels, held)
+        if self.is_accumulating:
+            ops.assign(self.accumulated_batches, held)
+        # The only branch. Nested in a second one (`if full: if finite:`) the graph compiler of MindSpore
         # 2.10 loses the update without a word.
-        if ops.logical_and(last, finite):
+        if ops.logical_and(held == 0, finite):
             self.optimizer(gradients)
-        overflow = ops.logical_and(last, ops.logical_not(finite))
-        ops.assign_add(self.overflow_count, overflow.astype(ms.int32))
-        if self.dynamic:
-            self.adapt_loss_scale(last, overflow)
         return loss, finite, correct
 
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The scaled loss to differentiate; beside it the loss and the number of correct predictions."""
-        logits = self.network(images)
-        loss = self.loss_fn(logits, labels)
-        classes = labels if labels.ndim == 1 else labels.argmax(-1)
-        correct = (logits.argmax(-1) == classes).astype(ms.int32).sum()
-        return loss * self.loss_scale, loss, correct
 
-    def add_up(self, gradients: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The sums of the window with these gradients in them, and whether it is full; a full one starts anew."""
-        batches = self.accumulated_batches + 1
-        last = batches == self.accumulate
-        sums = self.map(_plus, self.accumulated_gradients, gradients)
-        self.map(ops.partial(_store_unless, last), self.accumulated_gradients, sums)
-        ops.assign(self.accumulated_batches, ops.select(last, 0, batches))
-        return sums, last
-
-    def clip(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """``gradients`` shortened to the global L2 norm grad_clip where they are longer (arXiv 1211.5063)."""
-        norm = ops.sqrt(ops.addn(self.map(_sum_of_squares, gradients)))
-        return self.map(ops.partial(_times, self.grad_clip / ops.maximum(norm, self.grad_clip)), gradients)
-
-    def adapt_loss_scale(self, last: Tensor, overflow: Tensor) -> None:
-        """Shrinks the loss scale on overflow, grows it after scale_window good updates in a row."""
-        good_steps = ops.select(overflow, 0, self.good_steps + last.astype(ms.int32))
-        grows = good_steps >= self.scale_window
-        scale = ops.select(overflow, self.loss_scale / self.scale_factor, self.loss_scale)
-        scale = ops.select(grows, scale * self.scale_factor, scale)
-        ops.assign(self.loss_scale, ops.clamp(scale, LEAST_LOSS_SCALE, LARGEST_LOSS_SCALE))
-        ops.assign(self.good_steps, ops.select(grows, 0, good_steps))
-
-
-def state(step: TrainStep) -> dict[str, Parameter]:
+def state(step: nn.Cell) -> dict[str, Parameter]:
     """What ``step`` remembers beyond the network's own parameters, by name.
 
     Optimizer slots and ``global_step``, ``overflow_count``, the dynamic loss scale with ``good_steps``,

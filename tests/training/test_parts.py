@@ -182,5 +182,11 @@ def test_the_step_takes_every_key():
     optimizer = step.optimizer
     values = [float(value.asnumpy()) for value in (optimizer.decay, optimizer.momentum, optimizer.epsilon)]
     assert values == pytest.approx([0.7, 0.8, 0.5])
-    assert (step.grad_clip, step.accumulate, step.scale_factor, step.scale_window) == (2.0, 3, 4.0, 7)
-    assert float(step.loss_scale.asnumpy()) == 64
+    gradients = step.gradients
+    assert (gradients.grad_clip, gradients.accumulate, gradients.scale_factor, gradients.scale_window) == (
+        2.0,
+        3,
+        4.0,
+        7,
+    )
+    assert float(gradients.loss_scale.asnumpy()) == 64

@@ -1,10 +1,7 @@
-"""The training step against NumPy: order of operations, skipped updates, accumulation, state, precision."""
+"""The training step: dynamic loss scale, what it remembers, precision.
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+Its numbers are held to float64, together with those of the supernet's step, in tests/supernet/test_both_steps.py.
+"""
 
 import mindspore as ms
 import numpy as np
@@ -16,7 +13,6 @@ from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.optimizer import create_optimizer
 from src.training.step import AMP_LEVELS, TrainStep, apply_precision, precision_note, state
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES, FEATURES, BATCH = 3, 10, 4
 RATE = 0.5
 
@@ -86,44 +82,6 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def linear_reference(images, labels):
-    """Loss, weight and bias gradient and correct predictions of ``Linear`` at its first weights, in float64."""
-    weight = Linear().classifier.weight.asnumpy().astype(np.float64)
-    logits = images.astype(np.float64) @ weight.T
-    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    error = (probability - np.eye(CLASSES)[labels]) / len(labels)
-    loss = -np.log(probability[np.arange(len(labels)), labels]).mean()
-    return loss, error.T @ images, error.sum(0), int((logits.argmax(1) == labels).sum())
-
-
-@pytest.mark.parametrize(
-    ("mode", "loss_scale_mode", "grad_clip"),
-    [
-        ("graph", "none", 0.0),
-        ("graph", "fixed", 0.25),
-        ("graph", "dynamic", 100.0),
-        ("pynative", "none", 0.25),
-        ("pynative", "dynamic", 0.25),
-    ],
-    indirect=["mode"],
-)
-def test_unscale_then_clip_then_update(mode, loss_scale_mode, grad_clip):
-    images, labels = batch()
-    step = make_step(momentum=0.0, loss_scale_mode=loss_scale_mode, loss_scale=4096.0, grad_clip=grad_clip)
-    before = values(step.network)
-    loss, finite, correct = run(step, images, labels)
-    expected_loss, weight, bias, expected_correct = linear_reference(images, labels)
-    norm = np.sqrt((weight**2).sum() + (bias**2).sum())
-    assert 0.25 < norm < 100
-    shorten = min(1.0, grad_clip / norm) if grad_clip else 1.0
-    assert finite
-    assert correct == expected_correct
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
-    after = values(step.network)
-    for name, gradient in (("classifier.weight", weight), ("classifier.bias", bias)):
-        np.testing.assert_allclose(after[name], before[name] - RATE * shorten * gradient, rtol=2e-6, atol=2e-6)
-
-
 def test_overflow_skips_the_update_bit_for_bit_and_halves_the_scale(mode):
     images, labels = batch()
     step = make_step(
@@ -131,8 +89,8 @@ def test_overflow_skips_the_update_bit_for_bit_and_halves_the_scale(mode):
     )
     run(step, images * 1e-3, labels)
     start = {**values(step.network), **values(step.optimizer)}
-    overflows = int(step.overflow_count.asnumpy())
-    scale = float(step.loss_scale.asnumpy())
+    overflows = int(step.gradients.overflow_count.asnumpy())
+    scale = float(step.gradients.loss_scale.asnumpy())
     assert overflows == 1
     assert scale == 2.0**29
     for _ in range(30):
@@ -142,16 +100,16 @@ def test_overflow_skips_the_update_bit_for_bit_and_halves_the_scale(mode):
             break
         overflows, scale = overflows + 1, scale / 2
         assert_same({**values(step.network), **values(step.optimizer)}, start)
-        assert int(step.overflow_count.asnumpy()) == overflows
-        assert float(step.loss_scale.asnumpy()) == scale
+        assert int(step.gradients.overflow_count.asnumpy()) == overflows
+        assert float(step.gradients.loss_scale.asnumpy()) == scale
     assert finite
     assert overflows > 5
     assert int(step.optimizer.global_step.asnumpy()[0]) == 1
     assert (values(step.network)["classifier.weight"] != start["classifier.weight"]).any()
     for expected in (2, 0):  # the third good update in a row fills the window and doubles the scale
         run(step, images * 1e-3, labels)
-        assert int(step.good_steps.asnumpy()) == expected
-    assert float(step.loss_scale.asnumpy()) == 2 * scale
+        assert int(step.gradients.good_steps.asnumpy()) == expected
+    assert float(step.gradients.loss_scale.asnumpy()) == 2 * scale
     if mode == "graph":
         assert len(step.compile_cache) == 1
 
@@ -161,7 +119,7 @@ def test_the_scale_never_falls_below_one():
     step = make_step(loss_scale_mode="dynamic", loss_scale=3.0, scale_factor=2)
     for expected in (1.5, 1.0, 1.0):
         assert not run(step, images * np.nan, labels)[1]
-        assert float(step.loss_scale.asnumpy()) == expected
+        assert float(step.gradients.loss_scale.asnumpy()) == expected
 
 
 def test_the_scale_never_grows_to_infinity():
@@ -169,7 +127,7 @@ def test_the_scale_never_grows_to_infinity():
     step = make_step(loss_scale_mode="dynamic", loss_scale=2.0**63, scale_window=1)
     for _ in range(3):
         assert run(step, images * 0, labels)[1]
-        assert float(step.loss_scale.asnumpy()) == 2.0**64
+        assert float(step.gradients.loss_scale.asnumpy()) == 2.0**64
 
 
 def test_a_nan_label_reaches_the_loss_but_never_the_weights(mode):
@@ -181,7 +139,7 @@ def test_a_nan_label_reaches_the_loss_but_never_the_weights(mode):
     loss, finite, _ = run(step, images, wrong)
     assert np.isnan(loss)
     assert not finite
-    assert int(step.overflow_count.asnumpy()) == 1
+    assert int(step.gradients.overflow_count.asnumpy()) == 1
     assert_same({**values(step.network), **values(step.optimizer)}, before)
     assert run(step, images, soft)[1]
 
@@ -191,52 +149,6 @@ def test_soft_labels_train_like_the_classes_they_stand_for():
     hard, soft = make_step(smoothing=0.1), make_step(smoothing=0.1)
     assert run(hard, images, labels) == run(soft, images, np.eye(CLASSES, dtype=np.float32)[labels])
     assert_same(values(hard.network), values(soft.network))
-
-
-@pytest.mark.parametrize(
-    ("mode", "options"),
-    [("graph", {}), ("graph", {"loss_scale_mode": "dynamic", "grad_clip": 0.25}), ("pynative", {"grad_clip": 0.25})],
-    indirect=["mode"],
-    ids=["graph", "graph-scaled-clipped", "pynative"],
-)
-def test_accumulating_two_batches_equals_one_of_twice_the_size(mode, options):
-    images, labels = batch(size=2 * BATCH)
-    whole = make_step(**options)
-    halves = make_step(accumulate=2, **options)
-    for _ in range(3):
-        loss = run(whole, images, labels)[0]
-        start = values(halves.network)
-        first = run(halves, images[:BATCH], labels[:BATCH])
-        assert_same(values(halves.network), start)
-        second = run(halves, images[BATCH:], labels[BATCH:])
-        assert first[1]
-        assert second[1]
-        assert (first[0] + second[0]) / 2 == pytest.approx(loss, rel=1e-5)
-    assert int(halves.optimizer.global_step.asnumpy()[0]) == 3
-    for name, value in values(whole.network).items():
-        np.testing.assert_allclose(values(halves.network)[name], value, rtol=0, atol=1e-6, err_msg=name)
-    if mode == "graph":
-        assert len(halves.compile_cache) == 1
-
-
-@pytest.mark.parametrize(("mode", "bad"), [("graph", 0), ("pynative", 1), ("pynative", 2)], indirect=["mode"])
-def test_an_overflow_anywhere_in_a_window_skips_all_of_it_and_leaves_nothing_behind(mode, bad):
-    step = make_step(accumulate=3, loss_scale_mode="dynamic", loss_scale=8.0)
-    before = {**values(step.network), **values(step.optimizer)}
-    for position in range(3):
-        images, labels = batch(seed=position)
-        assert float(step.loss_scale.asnumpy()) == 8.0
-        _, finite, _ = run(step, images * (np.inf if position == bad else 1), labels)
-        assert finite == (position < bad)
-    assert_same({**values(step.network), **values(step.optimizer)}, before)
-    assert int(step.overflow_count.asnumpy()) == 1
-    assert float(step.loss_scale.asnumpy()) == 4.0
-    leftovers = {name: param.asnumpy() for name, param in state(step).items() if name.startswith("accumulated")}
-    assert len(leftovers) == 3
-    assert not any(value.any() for value in leftovers.values())
-    for position in range(3):
-        assert run(step, *batch(seed=position))[1]
-    assert int(step.optimizer.global_step.asnumpy()[0]) == 1
 
 
 STATE_OPTIONS = {
@@ -270,7 +182,7 @@ def test_state_restored_inside_a_window_goes_on_bit_for_bit(mode, name, tmp_path
     for key, param in targets.items():
         param.set_data(loaded[key])
     feed(second, range(7, 12))
-    assert int(second.overflow_count.asnumpy()) == 1
+    assert int(second.gradients.overflow_count.asnumpy()) == 1
     assert int(second.optimizer.global_step.asnumpy()[0]) == 5
     assert_same(values(second), values(whole))
 
@@ -315,7 +227,7 @@ def test_every_precision_level_trains(mode, level):
     images, labels = batch(shape=IMAGE)
     losses = [run(step, images, labels)[0] for _ in range(8)]
     assert losses[-1] < 0.8 * losses[0]
-    assert int(step.overflow_count.asnumpy()) == 0
+    assert int(step.gradients.overflow_count.asnumpy()) == 0
     assert [param.name for param in network.get_parameters()] == names
     assert {param.dtype for param in network.get_parameters()} == {ms.float32}
 
@@ -362,50 +274,3 @@ def test_senseless_arguments_are_refused(options, message):
 def test_unknown_precision_level_is_refused():
     with pytest.raises(UsageError, match="there are O0, O1, O2, O3"):
         apply_precision(Small(), "bf16")
-
-
-WORKER = """
-import json, sys
-import numpy as np
-import mindspore as ms
-from mindspore import Tensor
-from mindspore.communication import get_rank, init
-from tests.training.test_step import BATCH, batch, make_step, run, values
-
-ms.set_context(mode=ms.GRAPH_MODE)
-ms.set_device("CPU")
-init()
-rank = get_rank()
-step = make_step(world_size=2, accumulate=2, loss_scale_mode="dynamic", grad_clip=0.25)
-finite = []
-for seed in range(6):
-    images, labels = batch(seed, size=2 * BATCH)
-    mine = slice(rank * BATCH, (rank + 1) * BATCH)
-    factor = np.nan if seed == 2 and rank == 1 else 1
-    finite.append(run(step, images[mine] * factor, labels[mine])[1])
-result = {name: value.tolist() for name, value in values(step.network).items()}
-with open(sys.argv[1] + f"/rank{rank}.json", "w") as file:
-    json.dump({"finite": finite, "overflows": int(step.overflow_count.asnumpy()), "values": result}, file)
-"""
-
-
-@pytest.mark.slow
-def test_two_devices_train_as_one_and_skip_together(tmp_path):
-    """Ranks agree to the bit, equal one process on the whole batch, and skip where either overflows."""
-    (tmp_path / "worker.py").write_text(WORKER)
-    programs = Path(sys.executable).parent  # msrun starts whatever `python` comes first
-    command = [programs / "msrun", "--worker_num=2", "--local_worker_num=2", "--master_port=18237", "--join=True"]
-    command += [f"--log_dir={tmp_path}/log", "--cluster_time_out=60", tmp_path / "worker.py", tmp_path]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, timeout=170, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + (tmp_path / "log" / "worker_0.log").read_text()
-    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    assert ranks[0] == ranks[1]
-    assert ranks[0]["finite"] == [True, True, False, False, True, True]
-    assert ranks[0]["overflows"] == 1
-    single = make_step(accumulate=2, loss_scale_mode="dynamic", grad_clip=0.25)
-    for seed in range(6):
-        images, labels = batch(seed, size=2 * BATCH)
-        run(single, images * (np.nan if seed == 2 else 1), labels)
-    for name, value in values(single.network).items():
-        np.testing.assert_allclose(np.array(ranks[0]["values"][name]), value, rtol=0, atol=1e-6)
