@@ -29,7 +29,6 @@ def commands(args: argparse.Namespace, task: str, model: str, batch: int, size: 
     ours = [sys.executable, "-m", "bench.mindspore_engine"]
     engines = {OURS: ([*ours, "fused", task, model, *shape], {})}
     if args.slow:
-        engines["MindSpore rewritten"] = ([*ours, "rewritten", task, model, *shape], {})
         engines["MindSpore stock"] = ([*ours, "standard", task, model, *shape], {})
     if args.bench_python:
         torch = [args.bench_python, "-m", "bench.torch_engine"]

@@ -17,21 +17,19 @@ from src.cpu.build import BuildError, library
 from src.cpu.cells import FUSED, FusedConvNormAct, conv_kind
 from src.cpu.inference import Inference, NoProgram
 from src.cpu.operators import Operators
-from src.cpu.rewritten import REWRITTEN, are_faster
 from src.errors import UsageError
 from src.models import layers
 
-MODES = ("auto", "fused", "rewritten", "standard")
+MODES = ("auto", "fused", "standard")
 
 
 def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] = print) -> str:
     """Switches the cells of ``net`` to the operators of ``mode``; before its first call, or its export.
 
     Args:
-        net: built of cells of `src.models.layers`; with any other cell between them only ``rewritten``
-            and ``standard`` apply.
-        mode: ``fused``, C++ built on first use; ``rewritten``, others of MindSpore's own in the place of its
-            convolutions; ``standard``; ``auto``, on the CPU ``fused`` if it works here, else the faster of the others.
+        net: built of cells of `src.models.layers`; with any other cell between them only ``standard`` applies.
+        mode: ``fused``, C++ built on first use; ``standard``, MindSpore's own; ``auto``, ``fused`` on the CPU. Where
+            ``fused`` cannot be had, ``standard`` stands in.
         say: is told in one line of a build, and of what stands in for the operators that were asked for.
 
     Returns:
@@ -45,18 +43,14 @@ def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] =
     _swap(net, {})
     if mode == "standard" or ms.get_context("device_target") != "CPU":
         return "standard"
-    if mode != "rewritten":  # auto or fused
-        try:
-            _check_cells(net)
-            operators = Operators(library(say))
-            _swap(net, FUSED, operators)
-            return "fused"
-        except BuildError as error:
-            mode, how = ("rewritten", ", rewritten") if are_faster() else ("standard", "")
-            say(f"CPU operators: {error}; MindSpore's own are used instead{how}")
-    if mode == "rewritten":
-        _swap(net, REWRITTEN)
-    return mode
+    try:
+        _check_cells(net)
+        operators = Operators(library(say))
+    except BuildError as error:
+        say(f"CPU operators: {error}; MindSpore's own are used instead")
+        return "standard"
+    _swap(net, FUSED, operators)
+    return "fused"
 
 
 def inference(net: nn.Cell) -> nn.Cell:

@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE_FOLDER = ROOT / "configs"
 # A recipe may say these besides the schema's keys: what it is, and figures published by others.
 RECIPE_NOTES = ("description", "reference")
+# Values that runs of earlier versions may hold, and what stands for them now.
+RETIRED = {"cpu_operators": {"rewritten": "standard"}}
 
 
 class Config(
@@ -188,8 +190,11 @@ def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = N
         for key, value in read_yaml(path).items():
             if key in RECIPE_NOTES:
                 notes[key] = value
-            else:
-                values[key] = coerce(str(key), value, path.name)
+                continue
+            if isinstance(value, str) and value in RETIRED.get(key, {}):
+                print(f"note: {path.name}: {key} {value} is no more; {RETIRED[key][value]} stands for it")
+                value = RETIRED[key][value]
+            values[key] = coerce(str(key), value, path.name)
         if name == "digits" and (network := digits_network(str(recipe))):
             name, values["model"] = f"{network}_cpu", network
     for key, value in (overrides or {}).items():

@@ -11,7 +11,6 @@ from mindspore import Tensor, nn, ops
 
 from src import cpu
 from src.cpu import build, inference, use_operators
-from src.cpu.rewritten import are_faster
 from src.errors import UsageError
 from src.models import create_model
 from src.models.layers import (
@@ -33,7 +32,6 @@ from src.training.one_pass import after_gradients
 from src.training.optimizer import create_optimizer
 from src.training.step import TrainStep
 
-MODES = ("fused", "rewritten")
 NORM = BatchNorm(eps=1e-3)
 
 
@@ -99,9 +97,8 @@ def standard():
 
 
 @pytest.mark.parametrize("graph", [False, True])
-@pytest.mark.parametrize("mode", MODES)
-def test_equals_the_standard_cells(standard, mode, graph):
-    own = step(small_net(mode), graph)
+def test_equals_the_standard_cells(standard, graph):
+    own = step(small_net("fused"), graph)
     assert own.keys() == standard.keys()
     # Gradients that are zero but for rounding (a shift in front of a normalisation) are measured by the others.
     largest = max(np.abs(g).max() for name, g in standard.items() if name.endswith((".weight", ".gamma", ".beta")))
@@ -182,18 +179,14 @@ def test_registry_networks_in_evaluation(name):
     x, _ = images(32, 2)
     names = [p.name for p in net.get_parameters()]
     exact = net(x).asnumpy().copy()
-    for mode in MODES:
-        assert use_operators(net, mode) == mode
+    assert use_operators(net, "fused") == "fused"
+    whole = inference(net)
+    assert whole is not net
+    for fused in (net, whole):
+        np.testing.assert_allclose(fused(x).asnumpy(), exact, atol=1e-4 * np.abs(exact).max())
         assert [p.name for p in net.get_parameters()] == names
-        np.testing.assert_allclose(net(x).asnumpy(), exact, atol=1e-4 * np.abs(exact).max())
-        if mode == "fused":
-            whole = inference(net)
-            assert whole is not net
-            np.testing.assert_allclose(whole(x).asnumpy(), exact, atol=1e-4 * np.abs(exact).max())
-            assert [p.name for p in net.get_parameters()] == names
-        else:
-            assert inference(net) is net
     use_operators(net, "standard")
+    assert inference(net) is net
     assert (net(x).asnumpy() == exact).all()
 
 
@@ -249,36 +242,22 @@ def test_strides_on_inputs_of_one_shape():
 
 
 def test_unknown_mode():
-    with pytest.raises(UsageError, match="auto, fused, rewritten, standard"):
+    with pytest.raises(UsageError, match="auto, fused, standard"):
         use_operators(small_net("standard"), "fastest")
 
 
-@pytest.mark.parametrize("stand_in", ["rewritten", "standard"])
-def test_a_convolution_the_operators_lack(monkeypatch, stand_in):
-    monkeypatch.setattr(cpu, "are_faster", lambda: stand_in == "rewritten")
+def test_a_convolution_the_operators_lack():
     net = Network({"stem": ConvNormAct(3, 8, kernel=3, norm=NORM), "dense": ConvNormAct(8, 8, 3, norm=NORM)}, 8, 2)
     said = []
-    assert use_operators(net, "auto", said.append) == stand_in
+    assert use_operators(net, "auto", said.append) == "standard"
     assert len(said) == 1
-    assert ("rewritten" in said[0]) == (stand_in == "rewritten")
     assert "features.dense" in said[0]
-
-
-@pytest.mark.parametrize(
-    ("machine", "flags", "expected"),
-    [("x86_64", "sse4_2 avx2 fma", False), ("x86_64", "avx2 avx512f avx512bw", True), ("aarch64", "asimd", True)],
-)
-def test_where_the_rewritten_operators_are_faster(monkeypatch, tmp_path, machine, flags, expected):
-    monkeypatch.setattr("src.cpu.rewritten.platform.machine", lambda: machine)
-    (tmp_path / "cpuinfo").write_text(f"model name : some processor\nflags : {flags}\n")
-    assert are_faster(tmp_path / "cpuinfo") == expected
 
 
 class TestBuild:
     @pytest.fixture(autouse=True)
     def fresh(self, monkeypatch, tmp_path):
         monkeypatch.setenv("NAS_CPU_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(cpu, "are_faster", lambda: True)
         build.library.cache_clear()
         yield
         build.library.cache_clear()
@@ -286,7 +265,7 @@ class TestBuild:
     def fallback(self):
         said = []
         net = small_net("standard")
-        assert use_operators(net, "fused", said.append) == "rewritten"
+        assert use_operators(net, "fused", said.append) == "standard"
         return said[-1]
 
     def test_without_a_compiler(self, monkeypatch):

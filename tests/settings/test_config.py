@@ -313,6 +313,15 @@ def test_the_saved_configuration_reloads_to_an_equal_one(tmp_path):
     assert again.recipe == tmp_path.name
 
 
+def test_an_older_run_with_operators_that_are_no_more_still_loads(recipe, capsys):
+    assert load_config(recipe("cpu_operators: rewritten\n")).cpu_operators == "standard"
+    assert capsys.readouterr().out == "note: recipe.yaml: cpu_operators rewritten is no more; standard stands for it\n"
+    assert load_config(recipe("cpu_operators: fused\n")).cpu_operators == "fused"
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UsageError, match="'rewritten'; it can be auto, fused, standard"):
+        load_config("", {"cpu_operators": "rewritten"})
+
+
 def test_a_configuration_does_not_change_but_can_be_replaced():
     config = load_config("", {"epochs": 3})
     with pytest.raises(ValidationError):

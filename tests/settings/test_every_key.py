@@ -375,7 +375,6 @@ ROWS = [
     Row("is_distributed", True, SET_UP, {"device.ranks": True}),
     Row("mode", "pynative", SET_UP, {"device.mode": "pynative"}),
     Row("cpu_operators", "standard", SET_UP, {"network.cells": standard}, frees="optimizer"),
-    Row("cpu_operators", "rewritten", "train eval", {"network.cells": Differs}, frees="optimizer"),
     Row("sink", "off", "train", {"sink": False}, "--device_target GPU"),
     Row(
         "max_steps",
