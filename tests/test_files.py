@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +31,6 @@ from src.runs.curves import draw_curves
 from src.runs.folder import METRICS, RunFolder
 from src.settings.config import load_config
 from src.space.cost import write_lookup_table
-from src.space.journal import Journal
 from src.space.spaces import LAYOUTS, Architecture
 from src.supernet import latency, search_report
 from src.supernet.searching import Candidate, tables_of
@@ -255,28 +253,6 @@ def test_a_power_cut_leaves_the_old_file_or_the_new_one(tmp_path, what):
         assert_survives(tmp_path / name, events)
     assert not list(tmp_path.rglob(".writing-*"))
     assert names_given(events)[-len(names) :] == names
-
-
-def test_a_path_is_in_the_journal_on_the_disk_before_the_next_is_evaluated(tmp_path):
-    """Header and name first; then each record with all of its bytes, and nothing unflushed behind it."""
-    path, records = tmp_path / "journal.jsonl", [{"index": index} for index in range(3)]
-    lines = [json.dumps({"search": {"seed": 1}}), *map(json.dumps, records)]
-    for first in (0, 2):  # a new journal, then one gone on with
-        with recorded() as events, Journal(path, {"seed": 1}) as journal:
-            assert events[-1] == Flush(tmp_path, None)
-            for number, record in enumerate(records[first : first + 2], start=first + 1):
-                events.clear()
-                journal.append(record)
-                content = "".join(f"{line}\n" for line in lines[: number + 1]).encode()
-                assert events == [Flush(path, content)]
-            events.clear()
-        assert events == []
-
-
-def test_the_header_of_a_journal_is_on_the_disk_before_its_name(tmp_path):
-    with recorded() as events, Journal(tmp_path / "journal.jsonl", {"seed": 1}):
-        pass
-    assert events == [Flush(tmp_path / "journal.jsonl", b'{"search": {"seed": 1}}\n'), Flush(tmp_path, None)]
 
 
 # -- nothing goes past them ----------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 
 from src.errors import UsageError
 from src.space.journal import Journal
+from tests.durability import Flush, recorded
 
 HEADER = {"seed": 1, "method": "genetic"}
 RECORDS = [{"index": i, "accuracy": 0.1 + i / 3} for i in range(4)]
@@ -26,11 +27,26 @@ def test_records_come_back_exactly(tmp_path):
     assert json.loads((tmp_path / "journal.jsonl").read_text().splitlines()[-1]) == {"index": 4}
 
 
-def test_a_record_is_on_the_disk_when_append_returns(tmp_path):
-    path = tmp_path / "journal.jsonl"
-    with Journal(path, HEADER) as journal:
-        journal.append(RECORDS[0])
-        assert json.loads(path.read_text().splitlines()[1]) == RECORDS[0]
+def test_a_path_is_in_the_journal_on_the_disk_before_the_next_is_evaluated(tmp_path):
+    """Header and name first; then each record with all of its bytes, and nothing unflushed behind it."""
+    path, records = tmp_path / "journal.jsonl", [{"index": index} for index in range(3)]
+    lines = [json.dumps({"search": {"seed": 1}}), *map(json.dumps, records)]
+    for first in (0, 2):  # a new journal, then one gone on with
+        with recorded() as events, Journal(path, {"seed": 1}) as journal:
+            assert events[-1] == Flush(tmp_path, None)
+            for number, record in enumerate(records[first : first + 2], start=first + 1):
+                events.clear()
+                journal.append(record)
+                content = "".join(f"{line}\n" for line in lines[: number + 1]).encode()
+                assert events == [Flush(path, content)]
+            events.clear()
+        assert events == []
+
+
+def test_the_header_of_a_journal_is_on_the_disk_before_its_name(tmp_path):
+    with recorded() as events, Journal(tmp_path / "journal.jsonl", {"seed": 1}):
+        pass
+    assert events == [Flush(tmp_path / "journal.jsonl", b'{"search": {"seed": 1}}\n'), Flush(tmp_path, None)]
 
 
 def test_cut_at_every_byte_only_whole_records_remain(tmp_path):

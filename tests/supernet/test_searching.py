@@ -117,11 +117,42 @@ def test_every_scope_holds_what_it_must(tmp_path):
     folder.mkdir()
     candidates, _ = search(folder, search_scope="channels", search_constraints={}, **given)
     assert {candidate.architecture.blocks for candidate in candidates} == {(1, 2, 3, 0, 1, 2)}
-    for scope in ("blocks_then_channels", "channels_then_blocks"):
-        folder = tmp_path / scope
-        folder.mkdir()
-        candidates, _ = search(folder, search_scope=scope, search_constraints={})
-        assert candidates
+
+
+class Slope(Landscape):
+    """Another score for every choice at every position, so that one path alone is the best."""
+
+    total = 100_000
+
+    def hits(self, genes):
+        return int(40_000 + genes.astype(int) @ [3, 1009, 17, 5, 41, 2, 701, 11, 31, 7, 83, 101])
+
+
+@pytest.mark.parametrize("target", ["accuracy", "balanced"])
+@pytest.mark.parametrize(
+    ("scope", "first", "given"),
+    [
+        ("blocks_then_channels", "blocks", {"fixed_channel_choices": [4, 0, 1, 3, 2, 4]}),
+        ("channels_then_blocks", "channels", {"fixed_block_choices": [1, 2, 3, 0, 1, 2]}),
+    ],
+)
+def test_a_second_stage_holds_the_best_of_the_first(tmp_path, scope, first, given, target):
+    """The first stage is the search of that scope alone; the second varies what that held, around its fittest path."""
+    for name in ("alone", "both"):
+        (tmp_path / name).mkdir()
+    settings = {"search_constraints": {}, "search_target": target, "score_ratio": 30.0, **given}
+    alone, tables = search(tmp_path / "alone", Slope(), search_scope=first, **settings)
+    both, _ = search(tmp_path / "both", Slope(), search_scope=scope, **settings)
+    assert both[: len(alone)] == alone
+    accuracy = np.array([candidate.accuracy for candidate in alone])
+    paths = search_report.to_genes([candidate.architecture for candidate in alone])
+    fitness = accuracy - (target == "balanced") * 30.0 * tables["score"].totals(paths)
+    assert (fitness.argmax() == accuracy.argmax()) == (target == "accuracy")
+    best, second = alone[fitness.argmax()].architecture, both[len(alone) :]
+    assert len(second) > 5
+    held, varied = (0, 1) if first == "blocks" else (1, 0)
+    assert {candidate.architecture[held] for candidate in second} == {best[held]}
+    assert len({candidate.architecture[varied] for candidate in second}) == len(second)
 
 
 @pytest.mark.parametrize(

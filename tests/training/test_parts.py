@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from mindspore import nn
 from PIL import Image
 
+from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import get_entry
@@ -32,9 +35,12 @@ def own_cache(tmp_path, monkeypatch):
 # -- preprocessing -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mnasnet", "shufflenetv1", "spos_oneshot"])
-def test_without_a_word_it_is_the_networks_own(name):
-    assert build.preprocessing_of(config(model=name)) == get_entry(name).preprocessing
+def test_without_a_word_it_is_the_networks_own(monkeypatch):
+    """Of a network in whose preprocessing every value is another than the default."""
+    own = (48, 61, "bicubic", "pil", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    monkeypatch.setattr(build, "get_entry", lambda name: SimpleNamespace(preprocessing=Preprocessing(*own)))
+    assert dataclasses.astuple(build.preprocessing_of(config())) == own
+    assert all(value != usual for value, usual in zip(own, dataclasses.astuple(Preprocessing()), strict=True))
 
 
 def test_what_the_configuration_says_is_changed():
