@@ -237,6 +237,78 @@ def test_a_failed_fetch_is_tried_again(tmp_path, monkeypatch):
     assert not fetch_once("obs://b/d", tmp_path / "local", "job", fail)
 
 
+def test_a_fetched_folder_that_is_gone_is_fetched_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    local = tmp_path / "local"
+    assert fetch_once("obs://b/d", local, "job", lambda url, path: path.mkdir())
+    local.rmdir()
+    assert fetch_once("obs://b/d", local, "job", lambda url, path: path.mkdir())
+    assert local.is_dir()
+    assert not fetch_once("obs://b/d", local, "job", lambda url, path: path.rmdir())
+    for other in (("obs://b/e", local, "job"), ("obs://b/d", tmp_path / "new", "job"), ("obs://b/d", local, "next")):
+        assert fetch_once(*other, lambda url, path: path.mkdir(exist_ok=True))
+
+
+def test_a_place_for_outputs_that_is_still_empty_is_no_error(storage, tmp_path):
+    """ModelArts makes the folder of a job before its first run; copying nothing is an error for moxing."""
+    (storage.root / "bucket/out").mkdir()
+    on_modelarts(lambda arguments: (tmp_path / "cache/train/log.txt").touch(), "train")(words(tmp_path))
+    assert [source for source, _ in storage.copies] == ["obs://bucket/images", str(tmp_path / "cache/train")]
+    assert (storage.root / "bucket/out/log.txt").is_file()
+
+
+def test_without_urls_nothing_is_fetched_or_brought_back(storage, tmp_path):
+    seen = []
+    output = str(tmp_path / "own")
+    on_modelarts(seen.append, "train")(["--enable_modelarts", "--output_path", output, "--data_path", "mine"])
+    assert storage.copies == []
+    assert Path(output).is_dir()
+    assert seen == [["--data_path", "mine", "--run_dir", f"{output}/job-1"]]
+
+
+def test_only_export_works_where_outputs_are_taken_from(storage, tmp_path):
+    places = []
+    for program in ("train", "eval", "export"):
+        on_modelarts(lambda arguments: places.append(Path.cwd()), program)(words(tmp_path))
+    assert places == [tmp_path, tmp_path, tmp_path / "cache/train"]
+
+
+@pytest.mark.parametrize(
+    ("url", "load"),
+    [
+        ("", "/load"),
+        ("obs://b/run", "/load"),
+        ("obs://b/run/a.ckpt", "/load/a.ckpt"),
+        ("s3://b/a.safetensors", "/load/a.safetensors"),
+        ("/mnt/a.ckpt", "/mnt/a.ckpt"),
+    ],
+)
+def test_where_the_checkpoint_is(url, load):
+    job = job_from(["--enable_modelarts", "--load_path", "/load", "--checkpoint_url", url], "eval", {})
+    assert given(job.arguments, ("checkpoint_path",)) == load
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "added"),
+    [
+        ([], {}, None),
+        ([], {"DEVICE_ID": "3"}, "3"),
+        (["--device_id", "1"], {"DEVICE_ID": "3"}, "1"),
+        (["--device_id=1"], {"DEVICE_ID": "3"}, "1"),
+    ],
+)
+def test_the_card_is_the_platforms_unless_it_is_named(argv, environment, added):
+    job = job_from(["--enable_modelarts", *argv], "train", environment)
+    assert given(job.arguments, ("device_id",)) == added
+    assert sum(word.startswith("--device_id") for word in job.arguments) == (added is not None)
+
+
+@pytest.mark.parametrize(("text", "is_job"), [("true", True), ("1", True), ("YES", True), ("no", False), ("0", False)])
+def test_the_switch(text, is_job):
+    assert (job_from(["--enable_modelarts", text], "train", {}) is not None) == is_job
+    assert job_from([], "train", {}) is None
+
+
 @pytest.fixture(scope="module")
 def jobs(tiny_model, tmp_path_factory) -> dict[tuple[str, str], dict]:
     """(network, program): the request that make_jobs.py writes, one network more being registered."""

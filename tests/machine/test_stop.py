@@ -33,3 +33,12 @@ def test_the_second_signal_ends_the_process_at_once(root, second):
     )
     process = subprocess.run([sys.executable, "-c", code], cwd=root, timeout=50, check=False)
     assert process.returncode == -second
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_does_not_stop_the_ranks_beside_the_main_one(signum):
+    """They would wait for each other in the next sum for ever; the main rank's end ends them."""
+    with StopRequest(is_heeded=False) as request:
+        os.kill(os.getpid(), signum)
+        assert not request.is_set
+        request.raise_if_set()

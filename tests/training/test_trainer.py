@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -24,7 +25,7 @@ from src.models.layers import weights
 from src.runs.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints, read_checkpoint
 from src.runs.folder import METRICS
 from src.training import trainer as engine
-from src.training.evaluation import Evaluator
+from src.training.evaluation import Evaluation, Evaluator
 from src.training.step import state
 from src.training.trainer import Position, Trainer
 
@@ -280,12 +281,33 @@ def test_first_weights_may_be_named_otherwise_on_resume(runs, reference, tmp_pat
     assert runs.start(tmp_path, *FULL, "--resume", checkpoint, *named) == []  # goes on from the end
 
 
+@pytest.mark.parametrize("fact", ["model", "model_options", "num_classes", "classes"])
+def test_every_fact_of_a_checkpoint_must_be_that_of_the_run(runs, reference, fact):
+    """Classes of other names too: their number alone would let labels mean something else."""
+    trainer, checkpoint = runs.trainers[0], newest(reference[0])
+    assert checkpoint.meta["classes"] == ["class0", "class1", "class2"]
+    other = {"model": "other", "model_options": {"channels": 4}, "num_classes": 4, "classes": ["class0", "class1", "x"]}
+    meta = {**checkpoint.meta, fact: other[fact]}
+    with pytest.raises(UsageError, match=f"another {fact}: "):
+        trainer.restore(dataclasses.replace(checkpoint, meta=meta))
+
+
+def test_a_checkpoint_of_weights_alone_is_not_resumed(runs, reference):
+    with pytest.raises(UsageError, match="holds weights only; start a new run from them with --pretrained"):
+        runs.trainers[0].restore(dataclasses.replace(newest(reference[0]), state={}))
+
+
 def test_other_data_settings_are_noted_on_resume(runs, reference, tmp_path, no_picture, capsys):
     checkpoint = str(newest(reference[0]).path)
-    runs.start(tmp_path, *FULL, "--resume", checkpoint, "--batch_size", "6", "--seed", "2")
+    changes = "--batch_size 6 --seed 2 --workers 1"
+    runs.start(tmp_path, *FULL, "--resume", checkpoint, *changes.split())
     printed = capsys.readouterr().out
-    assert "note: batch_size was 4 and is 6" in printed
-    assert "note: seed was 1 and is 2" in printed
+    for change in ("batch_size was 4 and is 6", "seed was 1 and is 2", "workers was 2 and is 1"):
+        assert f"note: {change}" in printed
+    # Of another run's folder: its best checkpoint is not this run's.
+    assert CheckpointFolder(tmp_path / "checkpoints").pointed(BEST) is None
+    runs.start(tmp_path.with_name("same"), *FULL, "--resume", checkpoint)
+    assert "note: " not in capsys.readouterr().out
 
 
 # -- how a run ends ----------------------------------------------------------------------------
@@ -298,6 +320,61 @@ def test_a_run_that_is_over_does_no_further_step(runs, tmp_path, no_picture):
     assert (result["status"], result["updates"]) == ("stopped after 4 updates (max_steps)", 4)
     assert runs.start(tmp_path, "--resume", "auto", val=False) == []
     assert json.loads((tmp_path / "result.json").read_text()) == result
+
+
+@pytest.fixture
+def idle(monkeypatch, no_picture):
+    """Steps and evaluations that count but compute nothing: without a compilation, and no epoch better than another."""
+
+    def steps(trainer: Trainer) -> Iterator[tuple[Tensor, ...]]:
+        for _ in range(trainer._train_data.steps_per_epoch - trainer._at.step):
+            counter = trainer._state["global_step"]
+            counter.set_data(Tensor(counter.asnumpy() + 1))
+            yield Tensor(0.5), Tensor(True), Tensor(1)
+
+    monkeypatch.setattr(Trainer, "_steps", steps)
+    monkeypatch.setattr(Evaluator, "run", lambda *_, **__: Evaluation(0.5, 0.25, 0.75, 13, 13, 1.0, None))
+
+
+def test_the_last_epoch_is_evaluated_and_saved_though_it_is_not_due(runs, tmp_path, idle):
+    """Every second epoch is due; the third and last one is judged and kept all the same, the first one is not."""
+    due = "--epochs 3 --eval_epochs 2 --save_checkpoint_epochs 2 --keep_checkpoint_max 9"
+    runs.start(tmp_path, *due.split())
+    assert [row["top1"] != "" for row in rows(tmp_path)] == [False, True, True]
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["tiny-2_6.ckpt", "tiny-3_6.ckpt"]
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["best_epoch"], result["top1"]) == (2, result["best_top1"])
+
+
+def test_without_evaluation_only_the_last_epoch_is_judged(runs, tmp_path, idle):
+    runs.start(tmp_path, *["--epochs", "2", "--eval_epochs", "0"])
+    assert [row["top1"] != "" for row in rows(tmp_path)] == [False, True]
+
+
+def test_an_epoch_that_max_steps_completes_is_booked_and_saved_once(runs, tmp_path, idle):
+    words = "--epochs 3 --max_steps 6 --save_checkpoint_steps 3 --save_checkpoint_epochs 5"
+    runs.start(tmp_path, *words.split(), val=False)
+    assert [row["step"] for row in rows(tmp_path)] == ["6"]
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["tiny-1_3.ckpt", "tiny-1_6.ckpt"]
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "stopped after 6 updates (max_steps)"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_is_heeded_by_the_rank_that_saves(runs, reference, monkeypatch, no_picture, rank):
+    """Were each rank to stop where the signal met it, some would wait for the others in the next sum for ever."""
+    trainer, heeded = runs.trainers[0], []
+
+    def request(is_heeded: bool) -> contextlib.nullcontext:
+        heeded.append(is_heeded)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(engine, "StopRequest", request)
+    monkeypatch.setattr(trainer, "_world", World(rank, 1))
+    files = {path: path.stat().st_mtime_ns for path in reference[0].rglob("*")}
+    trainer.fit()
+    assert heeded == [rank == 0]
+    if rank:
+        assert {path: path.stat().st_mtime_ns for path in reference[0].rglob("*")} == files
 
 
 def test_early_stop_and_the_number_of_checkpoints_kept(runs, tmp_path, no_picture):
