@@ -18,7 +18,7 @@ import pytest
 from mindspore import nn
 
 from src.machine.ranks import World
-from src.settings.config import schema
+from src.settings.config import load_config
 from src.space.cost import cost_tables
 from src.space.sampler import Stroll
 from src.space.spaces import make_space
@@ -661,7 +661,7 @@ ROWS = [
 ]
 
 
-DEFAULTS = schema()
+DEFAULTS = dict(load_config())
 
 
 @pytest.fixture(scope="module")
@@ -712,13 +712,14 @@ def test_it_decides_what_it_means_and_nothing_else(programs, views, row, program
     assert not strays, {field: (before.get(field), after.get(field)) for field in strays}
 
 
-def test_only_ranks_synchronise_batch_norm(programs, views, monkeypatch):
-    words = f"{BASES['eval']} --sync_batch_norm True".format(**programs.paths).split()
-    assert "BatchNorm2d" in programs.eval(words)["network.cells"]
-    monkeypatch.setattr(sync_batch_norm.ops, "AllReduce", nn.Identity)  # it asks for a communicator
+def test_only_ranks_synchronise_batch_norm(programs, monkeypatch):
+    words = f"{BASES['train']} --sync_batch_norm True".format(**programs.paths).split()
+    assert "BatchNorm2d" in programs.train(words)["network.cells"]
+    for collective in (sync_batch_norm.ops, "AllReduce"), (nn, "DistributedGradReducer"):  # ask for a communicator
+        monkeypatch.setattr(*collective, lambda *_, **__: nn.Identity())
     monkeypatch.setattr(programs, "world", World(1, 2))
-    assert "SyncBatchNorm" in programs.eval(words)["network.cells"]
-    view = programs.eval(BASES["eval"].format(**programs.paths).split())
+    assert "SyncBatchNorm" in programs.train(words)["network.cells"]
+    view = programs.train([*words[:-1], "False"])
     assert "BatchNorm2d" in view["network.cells"]
     assert (len(view["eval.files"]), view["network.dropout"]) == (8, ((0x9E3779B1 + 0x85EBCA77) % 2**32,))
 
