@@ -346,26 +346,26 @@ def directions(optimizer: nn.Cell, rates: np.ndarray) -> View:
 
 
 def of_step(step: nn.Cell, rates: np.ndarray) -> View:
-    scale = step.loss_scale if isinstance(step, TrainStep) else step.gradients.scale
+    gradients = step.gradients
     view = {
         "optimizer": type(step.optimizer).__name__,
-        "step.grad_clip": step.grad_clip,
-        "step.accumulate": step.accumulate,
-        "step.loss_scale": float(scale.asnumpy()),
+        "loss": loss_of_logits(gradients.loss_fn),
+        "step.grad_clip": gradients.grad_clip,
+        "step.accumulate": gradients.accumulate,
+        "step.is_dynamic": gradients.dynamic,
+        "step.loss_scale": float(gradients.loss_scale),
+        "step.scale_factor": gradients.scale_factor,
+        "step.scale_window": gradients.scale_window,
         **directions(step.optimizer, rates),
     }
     if isinstance(step, TrainStep):
-        view["loss"] = loss_of_logits(step.loss_fn)
-        view["step.is_dynamic"] = step.dynamic
-        return {**view, "step.scale_factor": step.scale_factor, "step.scale_window": step.scale_window}
+        return view
     supernet, sampler = step.supernet, step.sampler
     masking = {block.is_exact for _, cell in supernet.cells_and_names() for block in getattr(cell, "choices", ())}
     masks = [cell.masks.asnumpy().sum() for _, cell in supernet.cells_and_names() if hasattr(cell, "masks")]
     sampler.begin_epoch(0, 20)
     return {
         **view,
-        "loss": loss_of_logits(step.gradients.loss_fn),
-        "step.unscales": step.factor,
         "step.rates": step.learning_rates,
         "supernet.input_size": supernet.space.input_size,
         "supernet.is_exact": masking,

@@ -290,7 +290,7 @@ ROWS = [
     Row("rms_epsilon", 0.19, "train", moves("rmsprop", epsilon=0.19), "--optimizer rmsprop"),
     Row("grad_clip", 2.7, TRAINED, {"step.grad_clip": 2.7}),
     Row("accumulate", 3, "train", {"step.accumulate": 3, **line(share=2 / 3)}),
-    Row("accumulate", 4, "supernet", {"step.accumulate": 4, "step.unscales": 1 / 4096, **line(share=1 / 2)}),
+    Row("accumulate", 4, "supernet", {"step.accumulate": 4, **line(share=1 / 2)}),
     # -- learning rate
     Row("lr", 0.37, TRAINED, line(peak=0.37)),
     Row("lr_schedule", "constant", "train", line(warmup=0, end=0.1), "--warmup_epochs 0"),
@@ -337,14 +337,13 @@ ROWS = [
         "loss_scale_mode",
         "fixed",
         TRAINED,
-        {"step.loss_scale": 1024, "step.unscales": 1 / 2048},
+        {"step.loss_scale": 1024},
         "--loss_scale_mode none",
     ),
-    Row("loss_scale_mode", "dynamic", "train", {"step.is_dynamic": True}),
-    Row("loss_scale_mode", "dynamic", "supernet", {"refused": Refused("loss_scale_mode none or fixed")}),
-    Row("loss_scale", 96.0, TRAINED, {"step.loss_scale": 96, "step.unscales": 1 / 192}),
-    Row("scale_factor", 3, "train", {"step.scale_factor": 3}),
-    Row("scale_window", 17, "train", {"step.scale_window": 17}),
+    Row("loss_scale_mode", "dynamic", TRAINED, {"step.is_dynamic": True}),
+    Row("loss_scale", 96.0, TRAINED, {"step.loss_scale": 96}),
+    Row("scale_factor", 3, TRAINED, {"step.scale_factor": 3}),
+    Row("scale_window", 17, TRAINED, {"step.scale_window": 17}),
     # -- run
     Row("epochs", 7, TRAINED, line(epochs=7)),
     Row(
