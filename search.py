@@ -25,7 +25,7 @@ from src.machine.stop import StopRequest
 from src.runs.checkpoint import SUFFIX, load_checkpoint, read_meta, verify
 from src.runs.folder import LAST, RunFolder, checkpoints_of, is_run, open_run
 from src.runs.log import Log
-from src.settings.command_line import parse_arguments
+from src.settings.command_line import parse_arguments, split_command
 from src.settings.config import Config, load_config
 from src.space.evolution import Search
 from src.space.journal import Journal
@@ -50,15 +50,16 @@ class Trained(NamedTuple):
 
 
 def main(argv: list[str]) -> None:
-    config = parse_arguments(argv, "search")
+    command, value, words = split_command(argv, "search")
+    config = parse_arguments(words, "search")
     world = current_world()
     target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
     initialise(world, config.is_distributed, target)
-    if config.plot_samplers:
+    if command == "plot_samplers":
         plot_samplers(config, world)
-    elif config.export_subnet:
+    elif command == "export_subnet":
         with Log(is_quiet=not world.is_main) as log:
-            export_subnet(config, log, world)
+            export_subnet(value, config, log, world)
     else:
         trained = supernet_of_run(config.supernet)
         folder = search_folder(config, world)
@@ -77,11 +78,11 @@ def plot_samplers(config: Config, world: World) -> None:
         log.line(f"picture: {folder.path / 'samplers.png'}")
 
 
-def export_subnet(config: Config, log: Log, world: World) -> None:
+def export_subnet(recipe_name: str, config: Config, log: Log, world: World) -> None:
     trained = supernet_of_run(config.supernet)
-    recipe = load_config(config.export_subnet, {"data_path": config.data_path, "val_data_path": config.val_data_path})
+    recipe = load_config(recipe_name, {"data_path": config.data_path, "val_data_path": config.val_data_path})
     path = path_of(recipe, trained.space)
-    file = Path(config.export_subnet).with_suffix(SUFFIX)
+    file = Path(recipe_name).with_suffix(SUFFIX)
     if file.exists():
         raise UsageError(f"{file} is there already; move it away to export anew")
     scores, scored_on = scores_of(config, trained, log)
@@ -94,7 +95,7 @@ def export_subnet(config: Config, log: Log, world: World) -> None:
     if world.is_main:
         write_subnet(file, subnet, recipe, trained.facts)
         log.line(f"next: python eval.py --checkpoint_path {file}")
-        log.line(f"or python train.py --config_path {config.export_subnet} --pretrained {file}, to fine-tune")
+        log.line(f"or python train.py --config_path {recipe_name} --pretrained {file}, to fine-tune")
 
 
 def search_folder(config: Config, world: World) -> RunFolder:

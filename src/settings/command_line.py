@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from src.errors import UsageError, nearest
 from src.settings.config import (
@@ -26,6 +26,57 @@ from src.settings.values import BOOLEAN_WORDS, BOOLEANS, NEARLY_BOOLEAN, as_bool
 from src.settings.yaml_text import flow
 
 KINDS = {bool: "", int: "WHOLE", float: "NUMBER", str: "TEXT", list: "LIST", dict: "MAPPING"}
+
+
+class Command(NamedTuple):
+    """What a program does instead of its own work, for a flag that is no key of a run and so stands in no recipe.
+
+    Attributes:
+        value: what follows the flag, in a word; ``""`` for a switch.
+        meaning: for the help.
+    """
+
+    value: str
+    meaning: str
+
+    @property
+    def is_switch(self) -> bool:
+        return not self.value
+
+
+COMMANDS: dict[str, dict[str, Command]] = {
+    "search": {
+        "export_subnet": Command(
+            "RECIPE", "cut the weights of its path out of the supernet, into a checkpoint beside it"
+        ),
+        "plot_samplers": Command("", "draw 5000 paths of each sampler in the plane of FLOPs and parameters"),
+    }
+}
+
+
+def split_command(argv: list[str], program: str) -> tuple[str, str, list[str]]:
+    """(the command a line asks for or ``""``, its value, the words about the run).
+
+    Raises:
+        UsageError: two commands, or one without its value.
+    """
+    asked: dict[str, str] = {}
+    rest: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        flag, has_value, text = _flag_of(word)
+        command = COMMANDS[program].get(flag)
+        if not command:
+            rest.append(word)
+            continue
+        text = text if has_value else _take_value(flag, command, words)
+        if not command.is_switch or _boolean(text, _shown(flag)):
+            asked[flag] = text
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(map(_shown, asked))} are asked for; {program}.py does one thing at a time")
+    name, value = next(iter(asked.items()), ("", ""))
+    return name, value, rest
 
 
 def parse_arguments(argv: list[str], program: str) -> Config:
@@ -64,7 +115,7 @@ def parse_arguments(argv: list[str], program: str) -> Config:
                 _merge(ours, {"model_options": {option: flow(text)}})
             except ValueError as error:
                 raise UsageError(f"{word} {error}") from error
-        elif flag in DEFAULTS:
+        elif flag in DEFAULTS or any(flag in commands for commands in COMMANDS.values()):
             _refuse_foreign(flag, program)
             _merge(ours, {flag: coerce(flag, text, "command line")})
         else:
@@ -84,7 +135,7 @@ def keys_of(program: str) -> list[str]:
 
 
 def _refuse_foreign(key: str, program: str) -> None:
-    users = [f"{name}.py" for name, sections in PROGRAMS.items() if SECTION_OF[key] in sections]
+    users = [f"{name}.py" for name in PROGRAMS if key in keys_of(name) or key in COMMANDS.get(name, {})]
     if f"{program}.py" not in users:
         raise UsageError(f"--{key} belongs to {' and '.join(users)}; {program}.py has no use for it")
 
@@ -128,7 +179,7 @@ def _boolean(text: str, shown: str) -> bool:
         raise UsageError(f"{shown} {error}") from error
 
 
-def _take_value(flag: str, upstream: Flag | None, words: list[str]) -> str:
+def _take_value(flag: str, upstream: Flag | Command | None, words: list[str]) -> str:
     """The value that belongs to ``flag``: the next word, or True for a boolean without one."""
     is_switch = upstream.is_switch if upstream else isinstance(DEFAULTS.get(flag), bool)
     has_next = bool(words) and (not words[0].startswith("-") or _is_number(words[0]))
@@ -173,6 +224,10 @@ def help_text(program: str) -> str:
         "",
         f"RECIPE is a file, or a name in {RECIPE_FOLDER.name}/. Booleans also as a bare --key. Defaults in brackets.",
     ]
+    if program in COMMANDS:
+        lines += ["", "instead of its own work:"]
+    for name, command in COMMANDS.get(program, {}).items():
+        lines += _entry(f"--{name} {command.value}", command.meaning)
     for section in PROGRAMS[program]:
         lines += ["", f"{section.__doc__}:"]
         for key in section.model_fields:
@@ -191,8 +246,13 @@ def _described(key: str) -> list[str]:
     kind = "|".join(word or '""' for word in known) if known else KINDS[type(DEFAULTS[key])]
     default = to_text(DEFAULTS[key])
     facts = "; ".join(filter(None, (default, limits_of(key))))
-    head = f"  --{key} {kind}".rstrip()
-    text = textwrap.wrap(f"{field.description} [{facts}]", 72, break_on_hyphens=False, break_long_words=False)
+    return _entry(f"--{key} {kind}", f"{field.description} [{facts}]")
+
+
+def _entry(flag: str, meaning: str) -> list[str]:
+    """Lines of the help: a flag at the left, what it means beside it, or below where the flag is long."""
+    head = f"  {flag}".rstrip()
+    text = textwrap.wrap(meaning, 72, break_on_hyphens=False, break_long_words=False)
     if len(head) > 30:
         return [head, *(" " * 32 + line for line in text)]
     return [head.ljust(32) + text[0], *(" " * 32 + line for line in text[1:])]

@@ -38,6 +38,8 @@ RECIPE_FOLDER = ROOT / "configs"
 RECIPE_NOTES = ("description", "reference")
 # Values that runs of earlier versions may hold, and what stands for them now.
 RETIRED = {"cpu_operators": {"rewritten": "standard"}}
+# Commands of search.py that once were keys: every configuration saved until then holds them, with these values.
+FORMER_KEYS = {"export_subnet": "", "plot_samplers": False}
 
 
 class Config(
@@ -178,6 +180,10 @@ def find_recipe(name: str) -> Path:
     raise UsageError(f"there is no configuration {name!r}{nearest(name, recipes)}; `ls configs` shows the recipes")
 
 
+def _is_former(key: str, value: Any) -> bool:
+    return key in FORMER_KEYS and value == FORMER_KEYS[key]
+
+
 def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = None) -> Config:
     """Defaults, below the recipe file, below ``overrides``."""
     values = {key: SECTION_OF[key].model_fields[key].get_default() for key in DEFAULTS}
@@ -190,6 +196,7 @@ def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = N
         for key, value in read_yaml(path).items():
             if key in RECIPE_NOTES:
                 notes[key] = value
+            if key in RECIPE_NOTES or _is_former(key, value):
                 continue
             if isinstance(value, str) and value in RETIRED.get(key, {}):
                 print(f"note: {path.name}: {key} {value} is no more; {RETIRED[key][value]} stands for it")
@@ -198,6 +205,8 @@ def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = N
         if name == "digits" and (network := digits_network(str(recipe))):
             name, values["model"] = f"{network}_cpu", network
     for key, value in (overrides or {}).items():
+        if _is_former(key, value):
+            continue
         checked = coerce(key, value, "command line")
         # Options of the network add to the recipe's.
         values[key] = {**values[key], **checked} if key == "model_options" else checked

@@ -238,8 +238,6 @@ class Search(Section):
     search_top: Whole = _key(3, "best paths that are listed with a recipe each", ge=1)
     search_recipe: Text = _key("", 'recipe whose training settings best.yaml takes over ("": the supernet run\'s)')
     latency_table: Text = _key("", "file of python -m src.supernet.latency, for constraints and objectives on latency")
-    export_subnet: Text = _key("", "instead of searching, cut the weights of this recipe's path out of the supernet, into a checkpoint beside it")
-    plot_samplers: Switch = _key(False, "instead of searching, draw 5000 paths of each sampler in the plane of FLOPs and parameters")
 
 
 # fmt: on

@@ -22,9 +22,8 @@ from src.space.score import score_table
 from src.space.spaces import Architecture, Domain, Space, from_genes
 from src.supernet.latency import read_latency_table
 
-# What does not decide which paths are searched and what they score.
 # Keys of the search that decide neither which paths are scored nor their scores.
-_WITHOUT_EFFECT = ("supernet", "search_top", "search_recipe", "export_subnet", "plot_samplers")
+_WITHOUT_EFFECT = ("supernet", "search_top", "search_recipe")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from src.errors import UsageError
 from src.settings import generate
-from src.settings.command_line import parse_arguments
+from src.settings.command_line import COMMANDS, parse_arguments, split_command
 from src.settings.config import DEFAULTS, RECIPE_FOLDER, Config, choices_of, coerce, load_config
 from src.settings.sections import PROGRAMS, SECTIONS, Schedule
 from src.settings.yaml_text import read_yaml
@@ -263,6 +263,7 @@ def test_a_foreign_key_is_refused_with_the_program_it_belongs_to():
         ("--lr=1", "eval", "belongs to train.py; eval.py"),
         ("--label_smoothing 0.2", "export", "belongs to train.py and eval.py; export.py"),
         ("--run_dir x", "eval", "belongs to train.py and search.py; eval.py"),
+        ("--export_subnet x", "train", "--export_subnet belongs to search.py; train.py"),
     ):
         with pytest.raises(UsageError, match=re.escape(said)):
             parse_arguments(words.split(), program)
@@ -275,7 +276,7 @@ def test_help_holds_every_key_of_the_program_and_no_other(program, capsys):
         parse_arguments(["--seed", "3", "--help"], program)
     assert end.value.code == 0
     printed = capsys.readouterr().out
-    own = {key for section in PROGRAMS[program] for key in section.model_fields}
+    own = {key for section in PROGRAMS[program] for key in section.model_fields} | COMMANDS.get(program, {}).keys()
     assert set(re.findall(r"^  --(\w+)", printed, re.MULTILINE)) == own
     assert max(map(len, printed.splitlines())) <= 170
 
@@ -290,6 +291,48 @@ def test_help_says_kind_default_meaning_limits_and_upstreams_flags(capsys):
     assert "--cutout black out one random square of each training image [false]" in printed
     assert "--train_dataset_path" in printed
     assert "-j" in printed.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "rest"),
+    [
+        ("--export_subnet a.yaml --seed 3", ("export_subnet", "a.yaml"), "--seed 3"),
+        ("--seed 3 --export-subnet=a.yaml", ("export_subnet", "a.yaml"), "--seed 3"),
+        ("--export_subnet a.yaml --plot_samplers no --export_subnet b.yaml", ("export_subnet", "b.yaml"), ""),
+        ("--model x --plot_samplers --seed 3", ("plot_samplers", "True"), "--model x --seed 3"),
+        ("--plot-samplers on --seed 3", ("plot_samplers", "on"), "--seed 3"),
+        ("--plot_samplers=1", ("plot_samplers", "1"), ""),
+        ("--plot_samplers False --is_distributed true", ("", ""), "--is_distributed true"),
+        ("--resume runs/search", ("", ""), "--resume runs/search"),
+    ],
+)
+def test_a_command_of_a_program_is_taken_off_its_line(words, command, rest):
+    assert split_command(words.split(), "search") == (*command, rest.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--export_subnet x --plot_samplers", "--export_subnet and --plot_samplers are asked for; search.py does one"),
+        ("--seed 3 --export_subnet", "--export_subnet needs a value"),
+        ("--export_subnet --seed 3", "--export_subnet needs a value"),
+        ("--plot_samplers=none", "--plot_samplers must be"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(words, said):
+    with pytest.raises(UsageError, match=said):
+        split_command(words.split(), "search")
+
+
+def test_configurations_saved_when_commands_were_keys_still_load(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("export_subnet: ''\nplot_samplers: false\nsearch_top: 4\n")
+    assert load_config(path).search_top == 4
+    assert load_config("", {"export_subnet": "", "plot_samplers": False, "search_top": 4}).search_top == 4
+    for text in ("export_subnet: best.yaml", "plot_samplers: true"):
+        path.write_text(text)
+        with pytest.raises(UsageError, match="there is no key"):
+            load_config(path)
 
 
 def test_the_saved_configuration_reloads_to_an_equal_one(tmp_path):
