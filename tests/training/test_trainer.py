@@ -304,10 +304,12 @@ def test_other_data_settings_are_noted_on_resume(runs, reference, tmp_path, no_p
     printed = capsys.readouterr().out
     for change in ("batch_size was 4 and is 6", "seed was 1 and is 2", "workers was 2 and is 1"):
         assert f"note: {change}" in printed
-    # Of another run's folder: its best checkpoint is not this run's.
-    assert CheckpointFolder(tmp_path / "checkpoints").pointed(BEST) is None
-    runs.start(tmp_path.with_name("same"), *FULL, "--resume", checkpoint)
+    # The same settings need no note; and the best checkpoint of another run's folder is not this run's.
+    best = CheckpointFolder(reference[0] / "checkpoints").pointed(BEST)
+    assert read_checkpoint(best).meta["position"]["best_epoch"] == 1
+    assert runs.start(tmp_path / "other", *FULL, "--resume", str(best), "--max_steps", "6") == []
     assert "note: " not in capsys.readouterr().out
+    assert not (tmp_path / "other" / "checkpoints" / BEST).exists()
 
 
 # -- how a run ends ----------------------------------------------------------------------------
