@@ -13,14 +13,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
 from PIL import Image
 
+import eval as evaluation
 import export
+import train
 from src.data.dataset import EvalData
 from src.data.folders import list_images
 from src.data.preprocessing import Preprocessing
+from src.data.sample import write_sample
 from src.export import lite
 from src.export.manifest import read_manifest
 from src.export.parity import logits_of_network, some_images
@@ -38,13 +42,6 @@ def shell(folder: Path, *command: str, **environment: str) -> subprocess.Complet
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     variables = {**os.environ, "PATH": path, "DEVICE_TYPE": "CPU", **environment}
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=900, check=False)
-
-
-def python(root: Path, *arguments: str | Path) -> str:
-    """What a program of the repository prints."""
-    done = shell(root, sys.executable, *map(str, arguments))
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
 
 
 def infer(root: Path, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -90,20 +87,24 @@ def network_logits(checkpoint_path: Path, manifest: dict, files: list[Path]) -> 
 
 
 @pytest.fixture(scope="module")
-def trained(root: Path, application: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with digits, a run of two epochs on them, and its network exported for Lite and as ONNX."""
+def trained(application: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with digits, a run of two epochs on them, and its network exported for Lite and as ONNX.
+
+    All in this process: test_failures.py and test_interruption.py start programs as their users do.
+    """
     folder = tmp_path_factory.mktemp("trained")
-    digits, run = folder / "digits", folder / "run"
-    python(root, "-m", "src.data.sample", digits)
-    python(root, "train.py", "--config_path", "quickstart", "--data_path", digits, "--run_dir", run, "--epochs", "2")
-    formats = ["--file_format", "MINDIR", "ONNX", "--mindir_for", "lite-2.0"]
-    python(root, "export.py", "--checkpoint_path", run, *formats, "--file_name", folder / "net")
+    write_sample(folder / "digits")
+    train.main(f"--config_path quickstart --data_path {folder}/digits --run_dir {folder}/run --epochs 2".split())
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    formats = "--file_format MINDIR ONNX --mindir_for lite-2.0"
+    export.main(f"--checkpoint_path {folder}/run {formats} --file_name {folder}/net".split())
     return folder
 
 
 def test_each_image_gets_the_class_that_evaluation_gives_it(root, trained, tmp_path):
     digits = trained / "digits"
-    python(root, "eval.py", "--checkpoint_path", trained / "run", "--json", tmp_path / "eval.json", "--per_class")
+    words = f"--checkpoint_path {trained}/run --json {tmp_path}/eval.json --per_class --mode pynative"
+    evaluation.main(words.split())
     done = infer(root, tmp_path, str(trained / "net.mindir"), str(digits / "val"))
     assert done.returncode == 0, done.stdout + done.stderr
 
