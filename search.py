@@ -31,7 +31,7 @@ from src.space.evolution import Search
 from src.space.journal import Journal
 from src.space.spaces import Space, from_genes
 from src.supernet import search_report
-from src.supernet.path_training import calibration_images, operators_of, space_of, split_held_out, supernet_of
+from src.supernet.path_parts import calibration_images, operators_of, space_of, split_held_out, supernet_of
 from src.supernet.recalibration import PathAccuracy, keep_in_memory
 from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
 from src.supernet.subnet import cut_out, path_of, write_subnet

@@ -18,7 +18,7 @@ from src.runs.folder import RunFolder, checkpoint_of, open_run
 from src.runs.log import Log
 from src.settings.command_line import parse_arguments
 from src.settings.config import Config
-from src.supernet import path_training as supernet
+from src.supernet import path_parts as supernet
 from src.training import parts as build
 from src.training.step import precision_note
 from src.training.trainer import Trainer

@@ -33,7 +33,7 @@ from src.runs.checkpoint import list_checkpoints, write_checkpoint
 from src.runs.folder import RunFolder
 from src.space import choices, spaces
 from src.space.spaces import Space
-from src.supernet import path_training, search_report
+from src.supernet import path_parts, search_report
 from src.supernet.path_sgd import PathSGD
 from src.training import trainer as engine
 from src.training.evaluation import Evaluation, Evaluator
@@ -159,8 +159,8 @@ class Programs:
         def paths_evaluated(evaluator, supernet, calibration, domain, seed, say):
             seen.update(calibration=calibration, domain=domain, seed_of_paths=seed)
 
-        patch.setattr(path_training, "SupernetEvaluator", paths_evaluated)
-        patch.setattr(path_training, "Supernet", _kept(path_training.Supernet))
+        patch.setattr(path_parts, "SupernetEvaluator", paths_evaluated)
+        patch.setattr(path_parts, "Supernet", _kept(path_parts.Supernet))
         patch.setattr("src.files.flush", lambda *_: None)
         patch.setitem(choices.LAYOUTS, "mini", EXTENT)
         patch.setitem(

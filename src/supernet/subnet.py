@@ -18,7 +18,7 @@ from src.settings.config import Config
 from src.space.choices import BLOCKS
 from src.space.spaces import Architecture, Space, to_genes
 from src.supernet.network import subnet_weights
-from src.supernet.path_training import space_of
+from src.supernet.path_parts import space_of
 from src.supernet.recalibration import Forward, PathAccuracy
 
 

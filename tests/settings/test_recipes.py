@@ -88,7 +88,7 @@ def test_reference_parameters_are_the_networks(model):
 @pytest.mark.parametrize("recipe", SUPERNETS)
 def test_reference_parameters_are_the_supernets(recipe):
     from src.space.cost import supernet_params
-    from src.supernet.path_training import space_of
+    from src.supernet.path_parts import space_of
 
     config = CONFIGS[recipe]
     space = space_of(config, 10 if "digits" in recipe else 1000, config.image_size)

@@ -23,7 +23,7 @@ from src.cpu.build import library
 from src.cpu.operators import Operators
 from src.space.choices import BLOCKS
 from src.supernet.path_sgd import PathSGD
-from src.supernet.path_training import SupernetStep
+from src.supernet.path_step import SupernetStep
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.one_pass import AllFinite, update_in_one_pass
 from src.training.optimizer import create_optimizer

@@ -19,8 +19,10 @@ from src.space.choices import BLOCKS
 from src.space.cost import cost_tables, supernet_params
 from src.space.spaces import PUBLISHED, Architecture, Domain, from_genes, make_space
 from src.supernet.network import Supernet, build_subnet, subnet_weights
+from src.supernet.path_evaluation import SupernetEvaluator
+from src.supernet.path_parts import sampler_of, space_of, split_held_out
 from src.supernet.path_sgd import PathSGD, slots
-from src.supernet.path_training import SupernetEvaluator, SupernetStep, sampler_of, space_of, split_held_out
+from src.supernet.path_step import SupernetStep
 from src.supernet.recalibration import PathAccuracy
 from src.training.evaluation import Evaluation
 from src.training.loss import LabelSmoothedCrossEntropy
