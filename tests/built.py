@@ -401,6 +401,7 @@ def of_training(parts: View) -> View:
     }
     if "domain" in parts:
         view["calibration.files"] = _files(parts["calibration"].files)
+        view["calibration.order"] = tuple(view["data.files"].index(name) for name in view["calibration.files"])
         view["calibration.batch_size"] = parts["calibration"].batch_size
         view["calibration.workers"] = parts["calibration"].workers
         view["paths.range"] = (parts["domain"].low.tolist(), parts["domain"].high.tolist())

@@ -168,6 +168,15 @@ BAD = "--check_data True --data_path {bad} --val_data_path {bad}"
 EVERY_CELL = ("BatchNorm2d", "Conv2d", "ConvNormAct", "Dense", "Dropout", "GlobalAvgPool", "Identity")
 EVERY_CELL += ("Network", "ReLU", "SequentialCell")
 PLOT = "--plot_samplers True --model_options.layout mini"
+# Reachable in the mini space.
+STROLL = {
+    "flops_high": 0.5,
+    "flops_low": 0.33,
+    "cuts": 1,
+    "params_low": 0.001,
+    "params_high": 0.02,
+    "pick_interval": 20,
+}
 SMALL_BINS = "--path_sampler binned --flops_bins 0.3,0.5,0.1"
 DRAWN = r"search\.(first|paths|costs|best)|journal"  # follow from what the search is
 
@@ -198,7 +207,7 @@ ROWS = [
         "{other}",
         TRAINED,
         {"data.files": Differs, "eval.files": Differs},
-        frees=r"data.images_per_epoch|(step\.)?rates|calibration\.files",
+        frees=r"data.images_per_epoch|(step\.)?rates|calibration\.(files|order)",
     ),
     Row(
         "data_path",
@@ -278,7 +287,7 @@ ROWS = [
     Row("optimizer", "nesterov", "supernet", moves("nesterov")),
     Row("optimizer", "rmsprop", "train", {"optimizer": "FusedRMSProp", **moves("rmsprop")}),
     Row("optimizer", "rmsprop", "supernet", {"refused": Refused("momentum, sgd or nesterov")}),
-    Row("momentum", 0.81, "train", moves(momentum=0.81)),
+    Row("momentum", 0.81, TRAINED, moves(momentum=0.81)),
     Row("weight_decay", 0.037, TRAINED, {"update.kernel": moves(decay=0.037)["update.kernel"]}),
     *(
         Row("weight_decay_on", choice, TRAINED, moves(decay=0.043, decayed=decayed), "--weight_decay 0.043")
@@ -362,7 +371,9 @@ ROWS = [
             "data.seed": 77,
             "paths.seed": 77,
             "network.dropout": dropout(77),
-            **dict.fromkeys(("network.weights", "data.files", "calibration.files", "sampler.draws"), Differs),
+            **dict.fromkeys(
+                ("network.weights", "data.files", "calibration.files", "calibration.order", "sampler.draws"), Differs
+            ),
         },
     ),
     Row("seed", 77, "eval export", {"device.seed": 77, "network.dropout": dropout(77)}),
@@ -463,6 +474,15 @@ ROWS = [
     ),
     Row("path_constraints", {"params": [0, 0.0071]}, "search", {"drawn.bounds": ("params up to 0.0071",)}, PLOT),
     Row("stroll", {"cuts": 9}, "search", {"drawn.stroll": Stroll(cuts=9)}, PLOT),
+    Row(
+        "stroll",
+        {**STROLL, "children": 12},
+        "supernet",
+        {"sampler.stroll": Stroll(**{**STROLL, "children": 12})},
+        "--path_sampler strolling --stroll "
+        + json.dumps(STROLL).replace(" ", "").replace("{", "{{").replace("}", "}}"),
+        r"sampler\.draws",
+    ),
     Row("stroll", {"cuts": 9}, "supernet", {"refused": Refused("path_sampler strolling")}),
     Row(
         "flops_bins",
@@ -504,7 +524,7 @@ ROWS = [
         {"sampler.ranges": ((1, 1),) * 8, "paths.range": ([0, 0, 1, 1], [3, 3, 1, 1])},
         frees=r"sampler\.draws",
     ),
-    Row("calibration_images", 7, "supernet", {"calibration.files": Count(7)}),
+    Row("calibration_images", 7, "supernet", {"calibration.files": Count(7), "calibration.order": Count(7)}),
     Row(
         "calibration_images", 7, "search", {"calibration.files": Count(7), "calibration.batch_size": 7}, frees="journal"
     ),
@@ -513,7 +533,7 @@ ROWS = [
         0.375,
         "supernet",
         {"data.files": Count(15), "data.images_per_epoch": 12},
-        frees=r"calibration\.files|(step\.)?rates",
+        frees=r"calibration\.(files|order)|(step\.)?rates",
     ),
     # -- architecture search
     Row(
@@ -524,7 +544,7 @@ ROWS = [
             "network.weights": Differs,
             "search.best": ["lr: 0.9"],
             "calibration.files": Differs,
-            "held_out.files": Differs,
+            "held_out.files": Count(6),
             "journal": Differs,
         },
     ),
