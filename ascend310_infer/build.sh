@@ -45,8 +45,10 @@ done
 
 is_lite() { [[ -f $1/include/api/model.h || -f $1/runtime/include/api/model.h ]]; }
 
-installed_wheel() {
-  "$python" -c 'import importlib.util as u; s = u.find_spec("mindspore_lite"); print(s.submodule_search_locations[0])' 2>/dev/null
+# The folder of a Python package, which is not imported.
+installed() {
+  "$python" -c 'import importlib.util as u, sys; print(u.find_spec(sys.argv[1]).submodule_search_locations[0])' "$1" \
+    2>/dev/null
 }
 
 find_lite() {
@@ -57,7 +59,7 @@ find_lite() {
     echo "$folder"
     return
   done
-  if folder=$(installed_wheel) && is_lite "$folder"; then
+  if folder=$(installed mindspore_lite) && is_lite "$folder"; then
     echo "$folder"
   elif is_lite "$cache/unpacked/mindspore_lite"; then
     echo "$cache/unpacked/mindspore_lite"
@@ -79,12 +81,23 @@ fetch_lite() {
   rm -rf "$staging"
 }
 
+# The folder of nlohmann/json.hpp: the system's, or that of an installed MindSpore, whose wheel has it.
+find_json() {
+  local folder
+  for folder in /usr/include "$(installed mindspore)/include/third_party"; do
+    [[ ! -f $folder/nlohmann/json.hpp ]] || { echo "$folder"; return; }
+  done
+}
+
 require() {
   local missing=()
   command -v cmake >/dev/null || missing+=(cmake)
   command -v c++ >/dev/null || missing+=(g++)
   [[ -e /usr/include/jpeglib.h || -n ${CMAKE_PREFIX_PATH:-} ]] || missing+=(libjpeg-dev)
   [[ -e /usr/include/png.h || -n ${CMAKE_PREFIX_PATH:-} ]] || missing+=(libpng-dev)
+  [[ -e /usr/include/openssl/evp.h || -n ${CMAKE_PREFIX_PATH:-} ]] || missing+=(libssl-dev)
+  json=$(find_json)
+  [[ -n $json || -n ${CMAKE_PREFIX_PATH:-} ]] || missing+=(nlohmann-json3-dev)
   [[ $test == no || -e /usr/include/gtest/gtest.h || -n ${CMAKE_PREFIX_PATH:-} ]] || missing+=(libgtest-dev)
   ((${#missing[@]} == 0)) || lacking "missing: ${missing[*]} (Debian's package names)"
 }
@@ -93,7 +106,7 @@ require() {
 configure_and_build() {
   local folder=$1
   shift
-  cmake -S "$here" -B "$folder" "$@"
+  cmake -S "$here" -B "$folder" ${json:+-DJSON_INCLUDE="$json"} "$@"
   cmake --build "$folder" --parallel "$(nproc)"
 }
 
@@ -116,8 +129,8 @@ run_lint() {
   local -a sources=(src/*.cc)
   if [[ ! -f $database/compile_commands.json ]]; then
     database=build/lint
-    cmake -S . -B "$database" >/dev/null
-    sources=(src/{files,image,json,manifest,options,pipeline,preprocess,resize,results,sha256}.cc)
+    cmake -S . -B "$database" ${json:+-DJSON_INCLUDE="$json"} >/dev/null
+    sources=(src/{files,image,manifest,options,pipeline,preprocess,resize,results,sha256,text}.cc)
     echo "src/main.cc, lite_model.cc and convert.cc are left out: they need Lite's headers, build the program first"
   fi
   printf '%s\0' "${sources[@]}" | xargs -0 -n 1 -P "$(nproc)" clang-tidy --quiet -p "$database"

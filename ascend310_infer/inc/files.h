@@ -27,10 +27,6 @@ struct ImageFiles {
 // image, Failure when a folder cannot be read.
 ImageFiles FindImages(const std::filesystem::path& folder);
 
-// `text` as it is or, when it holds control characters or bytes outside UTF-8, quoted with these escaped:
-// fit for one line of a log.
-std::string Printable(std::string_view text);
-
 }  // namespace infer
 
 #endif  // ASCEND310_INFER_INC_FILES_H_

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "inc/resize.h"
 
@@ -24,11 +23,11 @@ struct Preprocessing {
 
 struct Manifest {
   Preprocessing preprocessing;
-  std::string sha256;                // of the model file; empty: not known
-  std::vector<std::string> classes;  // in the order of the logits; empty: not known
+  std::string sha256;  // of the model file; empty: not known
 };
 
-// The manifest's text, its entry for the file `model_name`. Throws UsageError naming what is wrong.
+// The manifest's text, its entry for the file `model_name`. Throws UsageError naming what is wrong, and the byte at
+// which the text stops being JSON.
 Manifest ParseManifest(std::string_view text, const std::string& model_name);
 
 // `name.mindir` -> `name.manifest.json`, beside it.

@@ -9,7 +9,7 @@
 #include <system_error>
 
 #include "inc/errors.h"
-#include "inc/json.h"
+#include "inc/text.h"
 
 namespace fs = std::filesystem;
 
@@ -108,7 +108,5 @@ ImageFiles FindImages(const fs::path& folder) {
   if (found.paths.empty()) throw UsageError("there is no image in " + Printable(folder.native()));
   return found;
 }
-
-std::string Printable(std::string_view text) { return IsPlainText(text) ? std::string(text) : JsonQuoted(text); }
 
 }  // namespace infer

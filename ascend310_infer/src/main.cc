@@ -13,6 +13,7 @@
 #include "inc/options.h"
 #include "inc/pipeline.h"
 #include "inc/sha256.h"
+#include "inc/text.h"
 
 namespace fs = std::filesystem;
 

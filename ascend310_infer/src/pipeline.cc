@@ -12,6 +12,7 @@
 #include "inc/errors.h"
 #include "inc/files.h"
 #include "inc/preprocess.h"
+#include "inc/text.h"
 
 namespace infer {
 namespace {

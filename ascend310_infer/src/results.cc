@@ -8,7 +8,7 @@
 
 #include "inc/errors.h"
 #include "inc/files.h"
-#include "inc/json.h"
+#include "inc/text.h"
 
 namespace fs = std::filesystem;
 

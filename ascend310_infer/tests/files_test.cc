@@ -89,10 +89,5 @@ TEST(WriteFile, ReportsAFullDiskAndAMissingFolder) {
   EXPECT_THROW(WriteFile(folder.Path() / "missing" / "file", "x"), Failure);
 }
 
-TEST(Printable, LeavesReadableNamesAndEscapesTheOthers) {
-  EXPECT_EQ(Printable("caf\xC3\xA9 1.jpg"), "caf\xC3\xA9 1.jpg");
-  EXPECT_EQ(Printable("a\nb"), "\"a\\u000ab\"");
-}
-
 }  // namespace
 }  // namespace infer

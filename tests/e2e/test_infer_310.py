@@ -148,7 +148,7 @@ def test_the_application_says_what_it_did_and_refuses_what_it_must(trained, appl
     assert done.returncode == 3
     assert f"no {manifest}: ImageNet's preprocessing is assumed" in done.stderr
     assert "cannot read empty.png: it is empty\n" in done.stderr
-    assert r'cannot read "line\u000abreak.jpg": it is neither JPEG nor PNG' in done.stderr
+    assert r'cannot read "line\nbreak.jpg": it is neither JPEG nor PNG' in done.stderr
     assert done.stderr.endswith("error: 2 of 6 images could not be read\n")
     index = [json.loads(line) for line in (tmp_path / "assumed" / "index.jsonl").read_text().splitlines()]
     assert [entry.get("error", entry.get("result")) for entry in index] == [
