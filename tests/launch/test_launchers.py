@@ -112,7 +112,8 @@ def test_msrun_on_two_machines(stage):
 
 def test_several_machines_need_one_run_folder_and_a_master(stage):
     arguments = ("bash", "scripts/run_distribute_train_ascend.sh", "msrun", "2", stage.data)
-    result = stage.run(*arguments, NODE_NUM="2", MASTER_ADDR="10.0.0.1")
+    # The second machine: on the first one the port of another test may be taken.
+    result = stage.run(*arguments, NODE_NUM="2", NODE_RANK="1", MASTER_ADDR="10.0.0.1")
     assert result.returncode == 2 and "--run_dir" in result.stderr
     result = stage.run(*arguments, NODE_NUM="2")
     assert result.returncode == 2 and "MASTER_ADDR" in result.stderr

@@ -33,6 +33,7 @@ def place(tmp_path, monkeypatch) -> Path:
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi tells this machine's cards
     monkeypatch.setattr(scripts, "ROOT", tmp_path)
     return tmp_path
 
@@ -40,6 +41,7 @@ def place(tmp_path, monkeypatch) -> Path:
 def asked(line: str, **environment: str) -> Options:
     """What the line, a script and its words, asks for."""
     script, *words = shlex.split(line)
+    environment = {"LAUNCH_DEVICE_FOLDER": "dev", **environment}
     call = scripts.read(scripts.SCRIPTS[script], f"scripts/{script}", words, environment)
     return call.script.start(call)
 
@@ -253,16 +255,15 @@ def test_the_environment_chooses_network_cards_and_table(place):
         ("run_standalone_train_cpu.sh data missing_8p", "there is no configuration 'missing_8p'"),
     ],
 )
-def test_wrong_words_are_told_what_is_right(place, line, said, monkeypatch):
+def test_wrong_words_are_told_what_is_right(place, line, said):
     (place / "my flowers").mkdir()
     for name in ("davinci0", "davinci1", "davinci_manager"):
         (place / "dev" / name).touch()
     smi = place / "nvidia-smi"
     smi.write_text("#!/bin/sh\nprintf 'GPU 0: x\\nGPU 1: x\\nGPU 2: x\\n'\n")
     smi.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
     with pytest.raises(UsageError) as caught:
-        asked(line, LAUNCH_DEVICE_FOLDER=str(place / "dev"))
+        asked(line)
     assert said.format(place=place) in str(caught.value)
 
 
