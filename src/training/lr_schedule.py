@@ -8,30 +8,26 @@ runs at the initial rate). Each schedule names its own.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+from pydantic import Field
 
-from src.errors import UsageError, nearest
+from src.settings.config import choices_of
+from src.settings.sections import Schedule
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a schedule may depend on; the fields are the keys of ``default_config.yaml``.
+class Plan(Schedule):
+    """The schedule's keys and what they are counted in.
 
     ``steps_per_epoch`` counts updates, which with gradient accumulation are fewer than batches.
     """
 
-    lr: float
-    steps_per_epoch: int
-    epochs: int
-    warmup_epochs: int = 0
-    lr_init: float = 0.0
-    lr_end: float = 0.0
-    lr_epochs: Sequence[int] = ()
-    lr_gamma: float = 1.0
-    lr_tail_epochs: int = 0
+    steps_per_epoch: int = Field(ge=1)
+
+    def changed(self, **keys: float) -> Plan:
+        """The same plan with other values for some keys."""
+        return self.model_copy(update=keys)
 
     @property
     def steps(self) -> int:
@@ -95,7 +91,7 @@ def cosine_staircase(plan: Plan) -> np.ndarray:
 
     MnasNet on Ascend starts at a tenth of the peak: ``lr_init`` = 0.1 * ``lr``.
     """
-    one_step_per_epoch = dataclasses.replace(plan, steps_per_epoch=1)
+    one_step_per_epoch = plan.changed(steps_per_epoch=1)
     share = one_step_per_epoch.decayed_share
     rates = plan.lr_end + (plan.lr - plan.lr_end) * _half_cosine(share)
     return np.repeat(one_step_per_epoch.warmed_up(rates, first=0), plan.steps_per_epoch)
@@ -111,11 +107,11 @@ def two_phase_cosine(plan: Plan) -> np.ndarray:
     main = np.zeros(0)
     reached = plan.lr
     if main_epochs:
-        main = cosine_epoch(dataclasses.replace(plan, epochs=main_epochs))
+        main = cosine_epoch(plan.changed(epochs=main_epochs))
         reached = main[-1]
     if not plan.lr_tail_epochs:
         return main
-    tail = cosine_epoch(dataclasses.replace(plan, lr=reached / 10, epochs=plan.lr_tail_epochs))
+    tail = cosine_epoch(plan.changed(lr=reached / 10, epochs=plan.lr_tail_epochs))
     return np.concatenate([main, tail])[: plan.steps]
 
 
@@ -154,82 +150,25 @@ def milestone(plan: Plan) -> np.ndarray:
     return plan.warmed_up(plan.lr * float(plan.lr_gamma) ** passed, first=1)
 
 
-SCHEDULES: dict[str, Callable[[Plan], np.ndarray]] = {
-    schedule.__name__: schedule
-    for schedule in (
-        cosine,
-        cosine_epoch,
-        cosine_staircase,
-        two_phase_cosine,
-        steps,
-        steps_decay,
-        linear,
-        poly,
-        exponential,
-        milestone,
-        constant,
-    )
-}
+# Each choice of the key is the function of that name.
+SCHEDULES: dict[str, Callable[[Plan], np.ndarray]] = {name: globals()[name] for name in choices_of("lr_schedule")}
 
 
-def learning_rates(
-    name: str,
-    *,
-    lr: float,
-    steps_per_epoch: int,
-    epochs: int,
-    warmup_epochs: int = 0,
-    lr_init: float = 0.0,
-    lr_end: float = 0.0,
-    lr_epochs: Sequence[int] = (),
-    lr_gamma: float = 1.0,
-    lr_tail_epochs: int = 0,
-) -> np.ndarray:
-    """The rate of every update of a run under schedule ``name``: float32 [epochs * steps_per_epoch].
+def learning_rates(config: Schedule, steps_per_epoch: int) -> np.ndarray:
+    """The rate of every update of a run: float32 [epochs * steps_per_epoch].
 
     Args:
-        name: a key of :data:`SCHEDULES`.
-        lr: peak.
-        steps_per_epoch: updates (not batches) in an epoch.
-        epochs, warmup_epochs: lengths; the warm-up is part of the run.
-        lr_init: rate the warm-up starts from.
-        lr_end: rate the decay ends on (cosine forms, linear, poly).
-        lr_epochs, lr_gamma: see :func:`milestone` and :func:`exponential`.
-        lr_tail_epochs: see :func:`two_phase_cosine`.
-
-    Raises:
-        UsageError: no such schedule, or a length or rate that makes no sense.
+        steps_per_epoch: updates (not batches) in an epoch, at least 1.
     """
-    if name not in SCHEDULES:
-        raise UsageError(
-            f"there is no lr_schedule {name!r}{nearest(name, SCHEDULES)}; there are {', '.join(SCHEDULES)}"
-        )
-    for key, value, least in (
-        ("steps_per_epoch", steps_per_epoch, 1),
-        ("epochs", epochs, 1),
-        ("warmup_epochs", warmup_epochs, 0),
-        ("lr_tail_epochs", lr_tail_epochs, 0),
-        ("lr", lr, 0),
-        ("lr_init", lr_init, 0),
-        ("lr_end", lr_end, 0),
-        ("lr_gamma", lr_gamma, 0),
-    ):
-        if not value >= least:
-            raise UsageError(f"{key} must be at least {least}, not {value}")
-    plan = Plan(lr, steps_per_epoch, epochs, warmup_epochs, lr_init, lr_end, tuple(lr_epochs), lr_gamma, lr_tail_epochs)
-    return SCHEDULES[name](plan).astype(np.float32)
+    keys = {key: config[key] for key in Schedule.model_fields}
+    return SCHEDULES[config.lr_schedule](Plan(**keys, steps_per_epoch=steps_per_epoch)).astype(np.float32)
 
 
-def scaled_lr(lr: float, mode: str, total_batch: int, base: int) -> float:
-    """The peak rate for ``total_batch`` images an update, where ``lr`` is meant for ``base``.
+def scaled(config: Schedule, total_batch: int) -> Schedule:
+    """The schedule whose peak is meant for ``total_batch`` images an update, as ``lr_scaling`` says.
 
-    ``mode`` is ``none`` (as given) or ``linear`` (in proportion; Goyal et al., arXiv 1706.02677).
+    ``linear`` is in proportion to lr_scaling_base (Goyal et al., arXiv 1706.02677).
     """
-    modes = ("none", "linear")
-    if mode not in modes:
-        raise UsageError(f"there is no lr_scaling {mode!r}{nearest(mode, modes)}; there are {', '.join(modes)}")
-    if mode == "none":
-        return lr
-    if base < 1:
-        raise UsageError(f"lr_scaling_base must be at least 1, not {base}")
-    return lr * total_batch / base
+    if config.lr_scaling == "none":
+        return config
+    return config.model_copy(update={"lr": config.lr * total_batch / config.lr_scaling_base})

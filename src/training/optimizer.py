@@ -8,10 +8,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.errors import UsageError, nearest
-
-OPTIMIZERS = ("momentum", "sgd", "nesterov", "rmsprop")
-DECAY_CHOICES = ("weights", "weights_and_biases", "all")
+from src.errors import UsageError
+from src.settings.sections import Optimizer
 
 
 def decays(name: str, ndim: int, weight_decay_on: str) -> bool:
@@ -21,15 +19,7 @@ def decays(name: str, ndim: int, weight_decay_on: str) -> bool:
         weight_decay_on: ``weights`` (kernels of convolutions and dense layers only),
             ``weights_and_biases`` (all but batch norm's gamma and beta: what MindSpore does when it is
             given no groups) or ``all``.
-
-    Raises:
-        UsageError: no such choice.
     """
-    if weight_decay_on not in DECAY_CHOICES:
-        raise UsageError(
-            f"there is no weight_decay_on {weight_decay_on!r}{nearest(weight_decay_on, DECAY_CHOICES)}; "
-            f"there are {', '.join(DECAY_CHOICES)}"
-        )
     if weight_decay_on == "weights":
         return ndim >= 2
     if weight_decay_on == "weights_and_biases":
@@ -95,49 +85,28 @@ class TensorFlowRMSProp(nn.Optimizer):
 
 
 def create_optimizer(
-    params: Sequence[Parameter],
-    *,
-    name: str,
-    lr: float | np.ndarray,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    weight_decay_on: str = "weights",
-    rms_decay: float = 0.9,
-    rms_epsilon: float = 1e-3,
-    loss_scale: float = 1.0,
+    params: Sequence[Parameter], config: Optimizer, rates: float | np.ndarray, loss_scale: float = 1.0
 ) -> nn.Optimizer:
-    """The optimizer ``name`` over the trainable ``params``.
+    """The optimizer of the configuration over the trainable ``params``.
+
+    ``momentum`` and ``sgd`` are one rule, ``v = momentum * v + g; w = w - lr * v``, through two MindSpore cells;
+    ``nesterov`` is ``w = w - lr * (g + momentum * v)``, ``rmsprop`` :class:`TensorFlowRMSProp`. ``weight_decay * w``
+    is added to the gradient of what decays (:func:`decays`).
 
     Args:
-        name: ``momentum`` and ``sgd`` (one rule, ``v = momentum * v + g; w = w - lr * v``, through two
-            MindSpore cells), ``nesterov`` (``w = w - lr * (g + momentum * v)``) or ``rmsprop``
-            (:class:`TensorFlowRMSProp`).
-        lr: one rate, or float32 [updates]: the rate of each update, indexed by ``global_step``.
-        weight_decay: L2 factor; ``weight_decay * w`` is added to the gradient of what decays.
-        weight_decay_on: see :func:`decays`.
-        rms_decay, rms_epsilon: of rmsprop.
+        rates: one rate, or float32 [updates]: the rate of each update, indexed by ``global_step``.
         loss_scale: gradients are divided by it (1.0 where the training step has done so).
 
     Raises:
-        UsageError: no such optimizer or choice, or a factor out of its range.
+        UsageError: nesterov without momentum.
     """
-    if name not in OPTIMIZERS:
-        raise UsageError(
-            f"there is no optimizer {name!r}{nearest(name, OPTIMIZERS)}; there are {', '.join(OPTIMIZERS)}"
-        )
-    if not 0 <= momentum < 1:
-        raise UsageError(f"momentum must be at least 0 and below 1, not {momentum}")
-    if name == "nesterov" and momentum == 0:
+    if config.optimizer == "nesterov" and config.momentum == 0:
         raise UsageError("optimizer nesterov needs a momentum above 0; take sgd for none")
-    if not weight_decay >= 0:
-        raise UsageError(f"weight_decay must be at least 0, not {weight_decay}")
-    if name == "rmsprop" and not (0 <= rms_decay <= 1 and rms_epsilon > 0):
-        raise UsageError(f"rms_decay must be 0 to 1 and rms_epsilon above 0, not {rms_decay} and {rms_epsilon}")
-    groups = decay_groups(params, float(weight_decay), weight_decay_on)
-    rate = float(lr) if np.ndim(lr) == 0 else Tensor(np.asarray(lr, np.float32))
-    if name == "momentum":
-        return nn.Momentum(groups, rate, float(momentum), loss_scale=loss_scale)
-    if name == "rmsprop":
-        return TensorFlowRMSProp(groups, rate, rms_decay, momentum, rms_epsilon, loss_scale)
+    groups = decay_groups(params, config.weight_decay, config.weight_decay_on)
+    rate = float(rates) if np.ndim(rates) == 0 else Tensor(np.asarray(rates, np.float32))
+    if config.optimizer == "momentum":
+        return nn.Momentum(groups, rate, config.momentum, loss_scale=loss_scale)
+    if config.optimizer == "rmsprop":
+        return TensorFlowRMSProp(groups, rate, config.rms_decay, config.momentum, config.rms_epsilon, loss_scale)
     # nn.Momentum(use_nesterov=True) is plain momentum on the CPU; nn.SGD is right everywhere.
-    return nn.SGD(groups, rate, float(momentum), nesterov=name == "nesterov", loss_scale=loss_scale)
+    return nn.SGD(groups, rate, config.momentum, nesterov=config.optimizer == "nesterov", loss_scale=loss_scale)

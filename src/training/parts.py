@@ -26,7 +26,7 @@ from src.settings.config import Config
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 from src.training.evaluation import Evaluator
 from src.training.loss import LabelSmoothedCrossEntropy
-from src.training.lr_schedule import learning_rates, scaled_lr
+from src.training.lr_schedule import learning_rates, scaled
 from src.training.one_pass import after_gradients
 from src.training.optimizer import create_optimizer
 from src.training.step import TrainStep, apply_precision
@@ -194,37 +194,19 @@ def eval_data_of(config: Config, files: Images, preprocessing: Preprocessing, wo
 def learning_rates_of(config: Config, steps_per_epoch: int, world: World, log: Log) -> np.ndarray:
     """The learning rate of every update, float32 [epochs * updates an epoch]."""
     total_batch = config.batch_size * config.accumulate * world.size
-    peak = scaled_lr(config.lr, config.lr_scaling, total_batch, config.lr_scaling_base)
-    if peak != config.lr:
-        log.line(f"learning rate {config.lr:g} times {total_batch}/{config.lr_scaling_base} = {peak:g} (lr_scaling)")
-    return learning_rates(
-        config.lr_schedule,
-        lr=peak,
-        steps_per_epoch=math.ceil(steps_per_epoch / config.accumulate),
-        epochs=config.epochs,
-        warmup_epochs=config.warmup_epochs,
-        lr_init=config.lr_init,
-        lr_end=config.lr_end,
-        lr_epochs=config.lr_epochs,
-        lr_gamma=config.lr_gamma,
-        lr_tail_epochs=config.lr_tail_epochs,
-    )
+    schedule = scaled(config, total_batch)
+    if schedule.lr != config.lr:
+        log.line(
+            f"learning rate {config.lr:g} times {total_batch}/{config.lr_scaling_base} = {schedule.lr:g} (lr_scaling)"
+        )
+    return learning_rates(schedule, math.ceil(steps_per_epoch / config.accumulate))
 
 
 def step_of(
     config: Config, network: nn.Cell, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World
 ) -> TrainStep:
     """The training step around ``network``, which is in its precision already."""
-    optimizer = create_optimizer(
-        network.trainable_params(),
-        name=config.optimizer,
-        lr=rates,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        weight_decay_on=config.weight_decay_on,
-        rms_decay=config.rms_decay,
-        rms_epsilon=config.rms_epsilon,
-    )
+    optimizer = create_optimizer(network.trainable_params(), config, rates)
     return TrainStep(
         network,
         loss,

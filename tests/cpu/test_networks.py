@@ -27,6 +27,7 @@ from src.models.layers import (
     Split,
     SqueezeExcite,
 )
+from src.settings.sections import Optimizer
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.one_pass import after_gradients
 from src.training.optimizer import create_optimizer
@@ -143,7 +144,7 @@ def test_the_update_in_one_pass_is_neither_lost_nor_made_where_it_must_not():
     found = []
     for is_one_pass in (False, True):
         net = small_net("fused")
-        optimizer = create_optimizer(net.trainable_params(), name="momentum", lr=0.05, weight_decay=1e-3)
+        optimizer = create_optimizer(net.trainable_params(), Optimizer(weight_decay=1e-3), 0.05)
         all_finite = ms.amp.all_finite
         if is_one_pass:
             all_finite = after_gradients(net, optimizer)

@@ -26,6 +26,7 @@ from src.machine.ranks import (
     initialise,
     leave,
 )
+from src.settings.sections import Optimizer
 from src.training.evaluation import Evaluator
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.optimizer import create_optimizer
@@ -45,7 +46,7 @@ def train(world, loss):
             parameter.set_data(parameter + world.rank)
     broadcast_parameters(network.get_parameters())
     rates = np.full(STEPS, 0.05, np.float32)
-    optimizer = create_optimizer(network.trainable_params(), name="momentum", lr=rates, momentum=0.9, weight_decay=1e-4)
+    optimizer = create_optimizer(network.trainable_params(), Optimizer(weight_decay=1e-4), rates)
     step = TrainStep(network, loss, optimizer, world_size=world.size)
     step.set_train(True)
     own = JOINT_BATCH // world.size
@@ -63,7 +64,7 @@ def overflow(world, loss) -> list[bool]:
     this rank's own batch-norm statistics are still finite."""
     network = tiny(CLASSES, dropout=0.0)
     broadcast_parameters(network.get_parameters())
-    optimizer = create_optimizer(network.trainable_params(), name="momentum", lr=np.full(1, 0.1, np.float32))
+    optimizer = create_optimizer(network.trainable_params(), Optimizer(weight_decay=0), np.full(1, 0.1, np.float32))
     step = TrainStep(network, loss, optimizer, world_size=world.size)
     step.set_train(True)
     before = [weight.asnumpy().copy() for weight in optimizer.parameters]

@@ -125,9 +125,7 @@ def test_the_published_forms_are_offered_by_name():
 
 
 def rates(recipe: str, steps_per_epoch: int, **changes) -> np.ndarray:
-    config = load_config(recipe, changes)
-    keys = ("lr", "epochs", "warmup_epochs", "lr_init", "lr_end", "lr_epochs", "lr_gamma", "lr_tail_epochs")
-    return learning_rates(config.lr_schedule, steps_per_epoch=steps_per_epoch, **{key: config[key] for key in keys})
+    return learning_rates(load_config(recipe, changes), steps_per_epoch)
 
 
 @pytest.mark.parametrize(

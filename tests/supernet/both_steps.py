@@ -21,6 +21,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from src.cpu.build import library
 from src.cpu.operators import Operators
+from src.settings.sections import Optimizer
 from src.space.choices import BLOCKS
 from src.supernet.path_sgd import PathSGD
 from src.supernet.path_step import SupernetStep
@@ -145,9 +146,8 @@ def make_step(
     loss = LabelSmoothedCrossEntropy(CLASSES, SMOOTHING, "uniform")
     if kind == "train":
         network = Choices(0)
-        optimizer = create_optimizer(
-            network.trainable_params(), name=rule, lr=rates, momentum=momentum, weight_decay=decay
-        )
+        keys = Optimizer(optimizer=rule, momentum=momentum, weight_decay=decay)
+        optimizer = create_optimizer(network.trainable_params(), keys, rates)
         if fused:
             update_in_one_pass(optimizer, fused)
             options.setdefault("all_finite", AllFinite(fused))

@@ -9,6 +9,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from src.errors import UsageError
+from src.settings.sections import Optimizer
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.optimizer import create_optimizer
 from src.training.step import AMP_LEVELS, TrainStep, apply_precision, precision_note, state
@@ -55,7 +56,9 @@ class Small(nn.Cell):
 
 def make_step(network=None, *, name="momentum", momentum=0.9, lr=RATE, smoothing=0.0, **options):
     network = network or Linear()
-    optimizer = create_optimizer(network.trainable_params(), name=name, lr=lr, momentum=momentum)
+    optimizer = create_optimizer(
+        network.trainable_params(), Optimizer(optimizer=name, momentum=momentum, weight_decay=0), lr
+    )
     step = TrainStep(network, LabelSmoothedCrossEntropy(CLASSES, smoothing), optimizer, **options)
     return step.set_train()
 
