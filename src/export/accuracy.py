@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from src.data.preprocessing import Preprocessing
+from src.errors import UsageError
 from src.export.formats import Run
 from src.export.parity import batches
+from src.training.metrics import HitCounter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +25,17 @@ class Accuracy:
 
 
 def count_hits(logits: np.ndarray, labels: Sequence[int]) -> Accuracy:
-    """Of logits [N, K]."""
-    hits = np.argsort(-logits, axis=1, kind="stable") == np.array(labels)[:, None]
-    return Accuracy(len(logits), int(hits[:, 0].sum()), int(hits[:, :5].sum()))
+    """Of logits [N, K].
+
+    Raises:
+        UsageError: a label that is no class of the file.
+    """
+    classes = logits.shape[1]
+    if max(labels) >= classes:
+        raise UsageError(f"the images have a class {max(labels)}, the file only {classes} classes")
+    counter = HitCounter(classes)
+    counter.add(logits, np.array(labels))
+    return Accuracy(counter.images, counter.top1, counter.top5)
 
 
 def accuracy(

@@ -15,6 +15,7 @@ import numpy as np
 
 from src.data.folders import some
 from src.errors import UsageError
+from src.training.metrics import HitCounter
 
 INDEX = "index.jsonl"
 _END = "_0.bin"
@@ -80,12 +81,9 @@ def score(folder: Path, labels: Mapping[str, int], skip_bad_images: bool = False
     classes = np.array([labels[name] for name in results])
     if classes.max() >= logits.shape[1]:
         raise UsageError(f"the labels have a class {classes.max()}, the results only {logits.shape[1]} classes")
-    ranking = np.argsort(-logits, axis=1, kind="stable")
-    hits = ranking[:, 0] == classes
-    per_class = np.stack(
-        [np.bincount(classes, minlength=logits.shape[1]), np.bincount(classes[hits], minlength=logits.shape[1])], axis=1
-    )
-    return Score(len(classes), int(hits.sum()), int((ranking[:, :5] == classes[:, None]).sum()), per_class)
+    counter = HitCounter(logits.shape[1])
+    counter.add(logits, classes)
+    return Score(counter.images, counter.top1, counter.top5, counter.per_class)
 
 
 def _results(folder: Path, labels: Mapping[str, int]) -> tuple[dict[str, Path], list[str]]:

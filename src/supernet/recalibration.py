@@ -18,6 +18,7 @@ from src.errors import UsageError
 from src.space.choices import BLOCKS
 from src.supernet.network import Supernet
 from src.supernet.path_sgd import slots
+from src.training.metrics import HitCounter
 
 # Decoded images are kept in memory up to this size; larger sets are decoded for every path.
 MAX_CACHED_BYTES = 1 << 30
@@ -147,10 +148,9 @@ class PathAccuracy:
 
     def hits(self, genes: np.ndarray) -> int:
         """How many of the ``total`` held-out images path ``genes`` [2L] classifies right."""
-        hits = 0
+        counter = HitCounter(self.recalibration.network.space.num_classes)
         with self.recalibration.of_path(genes) as self.calibration_images:
             self._forward.set_train(False)
             for images, labels, count in self.held_out:
-                predicted = self._forward(images).asnumpy()[:count].argmax(axis=1)
-                hits += int((predicted == labels.asnumpy()[:count]).sum())
-        return hits
+                counter.add(self._forward(images).asnumpy()[:count], labels.asnumpy()[:count])
+        return counter.top1

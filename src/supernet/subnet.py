@@ -20,6 +20,7 @@ from src.space.spaces import Architecture, Space, to_genes
 from src.supernet.network import subnet_weights
 from src.supernet.path_parts import space_of
 from src.supernet.recalibration import Forward, PathAccuracy
+from src.training.metrics import HitCounter
 
 
 class Subnet(NamedTuple):
@@ -56,17 +57,18 @@ def cut_out(scores: PathAccuracy, path: Architecture, recipe: Config) -> Subnet:
     """The weights of ``path``, and how the network that holds them alone compares with the path in the supernet."""
     supernet = scores.recalibration.network
     alone = create_model(recipe.model, supernet.space.num_classes, **recipe.model_options)
-    hits, difference = np.zeros(2, int), 0.0
+    counters, difference = [HitCounter(supernet.space.num_classes) for _ in range(2)], 0.0
     with scores.recalibration.of_path(to_genes([path])[0]) as images:
         arrays = {name: value.asnumpy() for name, value in weights(supernet).items()}
         cut = subnet_weights(arrays, supernet.space, path)
         assign_weights(alone, cut)
         cells = [Forward(network).set_train(False) for network in (supernet, alone)]
         for batch, labels, count in scores.held_out:
-            logits = np.stack([cell(batch).asnumpy()[:count] for cell in cells])
-            hits += (logits.argmax(2) == labels.asnumpy()[:count]).sum(axis=1)
+            logits = [cell(batch).asnumpy()[:count] for cell in cells]
+            for counter, values in zip(counters, logits, strict=True):
+                counter.add(values, labels.asnumpy()[:count])
             difference = max(difference, float(np.abs(logits[0] - logits[1]).max()))
-    return Subnet(cut, (int(hits[0]), int(hits[1])), difference, images)
+    return Subnet(cut, (counters[0].top1, counters[1].top1), difference, images)
 
 
 def write_subnet(path: Path, subnet: Subnet, recipe: Config, facts: Mapping[str, Any]) -> None:

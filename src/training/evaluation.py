@@ -15,6 +15,7 @@ from src.data.dataset import EvalData
 from src.errors import RunFailed
 from src.machine.ranks import all_reduce_counts, all_reduce_sum
 from src.training.loss import LabelSmoothedCrossEntropy
+from src.training.metrics import HitCounter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +76,11 @@ class Evaluator:
             RunFailed: the ranks together did not see each image once.
         """
         self._scores.set_train(False)
-        confusion = np.zeros((self._num_classes, self._num_classes), np.int64)
-        loss_sum, top5_hits, timed_images = 0.0, 0, 0
+        counter = HitCounter(self._num_classes)
+        loss_sum, timed_images = 0.0, 0
         start = time.perf_counter()
         for number, (logits, losses, labels) in enumerate(self._batches(data, before_batch)):
-            ranking = np.argsort(-logits, axis=1, kind="stable")
-            np.add.at(confusion, (labels, ranking[:, 0]), 1)
-            top5_hits += int((ranking[:, :5] == labels[:, None]).sum())
+            counter.add(logits, labels)
             loss_sum += float(losses.sum(dtype=np.float64))
             if number == 0:
                 start = time.perf_counter()
@@ -89,12 +88,10 @@ class Evaluator:
                 timed_images += len(labels)
         seconds = time.perf_counter() - start
         speed = timed_images / seconds if timed_images else 0.0
-        counts = [int(confusion.sum()), int(np.trace(confusion)), top5_hits]
+        counts = [counter.images, counter.top1, counter.top5]
         images, top1_hits, top5_hits, loss_sum, speed = all_reduce_sum([*counts, loss_sum, speed])
         if images != data.total_all_ranks:
             raise RunFailed(f"evaluated {images} of {data.total_all_ranks} images: the ranks' shares do not add up")
-        if with_confusion:
-            confusion = all_reduce_counts(confusion)
         return Evaluation(
             loss=loss_sum / images,
             top1=top1_hits / images,
@@ -102,7 +99,7 @@ class Evaluator:
             images=images,
             total=data.total_all_ranks,
             images_per_second=speed,
-            confusion=confusion if with_confusion else None,
+            confusion=all_reduce_counts(counter.confusion) if with_confusion else None,
         )
 
     def _batches(

@@ -135,7 +135,7 @@ def test_a_path_gets_its_statistics_before_it_is_scored_on_the_other_images(monk
 
     class Recalibration:
         def __init__(self, network, batches):
-            self.batches = batches
+            self.network, self.batches = network, batches
 
         def of_path(self, genes):
             events.append(("statistics", self.batches, genes))
@@ -154,7 +154,7 @@ def test_a_path_gets_its_statistics_before_it_is_scored_on_the_other_images(monk
     logits = np.eye(3, dtype=np.float32)
     # The third image of the last batch only fills it up: it must not count although it is right.
     scored = [(Tensor(logits), Tensor([0, 1, 1]), 3), (Tensor(logits), Tensor([1, 1, 2]), 2)]
-    accuracy = recalibration.PathAccuracy("network", "calibration", scored)
+    accuracy = recalibration.PathAccuracy(SimpleNamespace(space=SimpleNamespace(num_classes=3)), "calibration", scored)
     assert (accuracy.total, accuracy.hits("genes")) == (5, 3)
     assert events == [("statistics", "calibration", "genes"), "scored", "scored", "taken back"]
     assert accuracy.calibration_images == 5
