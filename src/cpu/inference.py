@@ -1,6 +1,6 @@
 """A network's evaluation as one operator: no launch per layer, no activation that leaves the caches.
 
-The cells of a network are traced once into a program for `csrc/network.h`: maps of activations, and steps that make
+The cells of a network are traced once into a program for `csrc/network.cc`: maps of activations, and steps that make
 one from another. Shuffles and splits are views of a map that its reader follows; sums, concatenations and activations
 behind a convolution become part of it. The parameters themselves are the operator's inputs and are folded and packed in
 every call, so there is nothing that could grow stale.
@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from src.cpu.cells import code_of, conv_kind
-from src.cpu.operators import CODES, Operators
+from src.cpu.operators import CODES, HSIGMOID, Operators
 from src.models import layers
 
 OPERATIONS = ("stem", "pointwise", "depthwise", "copy", "max_pool", "avg_pool", "global_pool", "gate")
@@ -48,7 +48,7 @@ class Map:
 
 @dataclasses.dataclass
 class Step:
-    """One row of the program; the fields that csrc/network.h reads, in its order."""
+    """One row of the program; the fields that csrc/program.h reads, in its order."""
 
     operation: str
     source: View
@@ -210,7 +210,6 @@ def halves(program: Program, cell: layers.Split, x: View) -> tuple[View, View]:
     return first, dataclasses.replace(first, begin=x.begin + half)
 
 
-HSIGMOID = 5
 TRACES = {
     layers.ConvNormAct: Program.conv,
     layers.InvertedBottleneck: Program.bottleneck,

@@ -9,16 +9,27 @@ never stored. The C++ sources say what each operator's arguments are, in order.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from mindspore import Tensor, ops
 
+from src.cpu.build import SOURCES
+
 # The primitives themselves, not the functions around them, which double the time a graph takes to compile.
 zeros = ops.ZerosLike()
 
-# As in csrc/rule.h.
-CODES = {None: 1, "relu": 2, "relu6": 3, "hswish": 4}
+
+def activation_codes() -> dict[str, int]:
+    """The numbers by which the C++ knows activations: ``enum Code`` of csrc/rule.h."""
+    listed = re.search(r"enum Code \{(.*?)\}", (SOURCES / "rule.h").read_text(encoding="utf-8"), re.DOTALL)[1]
+    return {name: int(code) for name, code in re.findall(r"(\w+) = (\d+)", listed)}
+
+
+CODE = activation_codes()
+CODES = {None: CODE["AFFINE"], "relu": CODE["RELU"], "relu6": CODE["RELU6"], "hswish": CODE["HSWISH"]}
+HSIGMOID = CODE["HSIGMOID"]  # of gates, in evaluation as one operator
 
 
 def same_types(count: int) -> Callable:

@@ -9,9 +9,9 @@ namespace cpu {
 struct DepthwiseShape {
   Index n, height, width, channels, kernel, stride, pad, out_height, out_width;
 
-  DepthwiseShape(const Arguments& args, int x, int w, int y)
-      : n(args.dim(x, 0)), height(args.dim(x, 1)), width(args.dim(x, 2)), channels(args.dim(x, 3)),
-        kernel(args.dim(w, 2)), pad(kernel / 2), out_height(args.dim(y, 1)), out_width(args.dim(y, 2)) {
+  DepthwiseShape(const Tensor& x, const Tensor& w, const Tensor& y)
+      : n(x.dim(0)), height(x.dim(1)), width(x.dim(2)), channels(x.dim(3)), kernel(w.dim(2)), pad(kernel / 2),
+        out_height(y.dim(1)), out_width(y.dim(2)) {
     stride = out_height == height && out_width == width ? 1 : 2;
   }
   Index line() const { return width + 2 * pad; }  // pixels of a ring row

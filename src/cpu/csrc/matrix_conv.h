@@ -40,13 +40,13 @@ struct ImageSource {
   Index pixels, k, grain, tile_rows;
   Index* table;
 
-  ImageSource(const Arguments& args, int x, int w, int y, Scratch& scratch)
-      : image(args[x]), channels(args.dim(x, 1)), height(args.dim(x, 2)), width(args.dim(x, 3)), kernel(args.dim(w, 2)),
-        out_height(args.dim(y, 1)), out_width(args.dim(y, 2)) {
+  ImageSource(const Tensor& x, const Tensor& w, const Tensor& y, Scratch& scratch)
+      : image(x), channels(x.dim(1)), height(x.dim(2)), width(x.dim(3)), kernel(w.dim(2)), out_height(y.dim(1)),
+        out_width(y.dim(2)) {
     stride = out_height == height && out_width == width ? 1 : 2;
     pad = kernel / 2;
     padded_row = (out_width - 1) * stride + kernel;
-    pixels = args.dim(y, 0) * out_height * out_width;
+    pixels = y.dim(0) * out_height * out_width;
     k = channels * kernel * kernel;
     grain = tile_rows = out_width;
     table = scratch.take<Index>(k);

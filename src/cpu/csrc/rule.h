@@ -10,7 +10,8 @@
 
 namespace cpu {
 
-enum Code { PLAIN = 0, AFFINE = 1, RELU = 2, RELU6 = 3, HSWISH = 4 };
+// src/cpu/operators.py reads the codes here.
+enum Code { PLAIN = 0, AFFINE = 1, RELU = 2, RELU6 = 3, HSWISH = 4, HSIGMOID = 5 };
 
 template <int CODE>
 INLINE Vec activate(Vec z) {
@@ -38,9 +39,9 @@ struct Rule {
   const float* shift;
 
   Rule() : code(PLAIN), scale(nullptr), shift(nullptr) {}
-  Rule(const Arguments& args, int i, Index channels) : Rule() {
-    if (args.size(i) > 1) {
-      scale = args[i];
+  Rule(const Tensor& rule, Index channels) : Rule() {
+    if (rule.size() > 1) {
+      scale = rule;
       shift = scale + channels;
       code = static_cast<int>(shift[channels]);
     }

@@ -7,13 +7,31 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <thread>
+#include <type_traits>
 
 #include "profile.h"
 #include "simd.h"
 
 namespace cpu {
+
+// A float32 array of the framework's.
+struct Tensor {
+  float* data;
+  const std::int64_t* shape;
+  int rank;
+
+  operator float*() const { return data; }
+  Index dim(int d) const { return shape[d]; }
+  Index size() const {
+    Index n = 1;
+    for (int d = 0; d < rank; ++d) n *= shape[d];
+    return n;
+  }
+  int number() const { return static_cast<int>(data[0]); }  // of a setting
+};
 
 // Inputs, then outputs, as the framework hands them over.
 struct Arguments {
@@ -22,29 +40,46 @@ struct Arguments {
   int* ndims;
   std::int64_t** shapes;
 
-  float* operator[](int i) const { return static_cast<float*>(data[i]); }
-  Index dim(int i, int d) const { return shapes[i][d]; }
-  int rank(int i) const { return ndims[i]; }
-  Index size(int i) const {
-    Index n = 1;
-    for (int d = 0; d < ndims[i]; ++d) n *= shapes[i][d];
-    return n;
+  Tensor operator[](Index i) const { return {static_cast<float*>(data[i]), shapes[i], ndims[i]}; }
+  // A struct of Tensors and nothing else, filled in order.
+  template <class Named>
+  Named as() const {
+    static_assert(std::is_trivially_copyable_v<Named> && sizeof(Named) % sizeof(Tensor) == 0);
+    Tensor all[sizeof(Named) / sizeof(Tensor)];
+    for (std::size_t i = 0; i < std::size(all); ++i) all[i] = (*this)[i];
+    Named named;
+    std::memcpy(&named, all, sizeof(named));
+    return named;
   }
 };
+template <>
+inline Arguments Arguments::as() const {
+  return *this;
+}
 
-// Defines `extern "C" int NAME(...)`; its body sees `args`. The framework reports status 1, a failed allocation.
-#define OPERATOR(NAME)                                                                                         \
-  static void NAME##_body(const cpu::Arguments& args);                                                         \
+// Defines `extern "C" int NAME(...)`; its body sees `args`, a struct of that type: the arguments by name, or Arguments
+// where they are lists. The framework reports status 1, a failed allocation.
+#define OPERATOR_OF(TYPE, NAME)                                                                                \
+  static void NAME##_body(const TYPE& args);                                                                   \
   extern "C" int NAME(int count, void** data, int* ndims, std::int64_t** shapes, const char**, void*, void*) { \
     PROFILED(#NAME, count, ndims, shapes)                                                                      \
     try {                                                                                                      \
-      NAME##_body(cpu::Arguments{count, data, ndims, shapes});                                                 \
+      NAME##_body(cpu::Arguments{count, data, ndims, shapes}.as<TYPE>());                                      \
     } catch (const std::bad_alloc&) {                                                                          \
       return 1;                                                                                                \
     }                                                                                                          \
     return 0;                                                                                                  \
   }                                                                                                            \
-  static void NAME##_body(const cpu::Arguments& args)
+  static void NAME##_body(const TYPE& args)
+
+// The same with the names of the arguments in order, inputs before outputs.
+#define OPERATOR(NAME, ...)  \
+  namespace {                \
+  struct NAME##_arguments {  \
+    cpu::Tensor __VA_ARGS__; \
+  };                         \
+  }                          \
+  OPERATOR_OF(NAME##_arguments, NAME)
 
 // Scratch of one operator call. The memory stays with the calling thread for the next call: fresh pages are dear
 // (about 5 GB/s to touch them). Everything is taken before the parallel region starts.

@@ -11,17 +11,15 @@ struct Input {
   Index channels, images, area, pixels;
   Rule rule;
 
-  Input(const Arguments& args, int i)
-      : data(args[i]), channels(args.dim(i, 3)), images(args.dim(i, 0)), area(args.dim(i, 1) * args.dim(i, 2)),
-        pixels(images * area), rule(args, i + 1, channels) {}
+  Input(const Tensor& x, const Tensor& rule)
+      : data(x), channels(x.dim(3)), images(x.dim(0)), area(x.dim(1) * x.dim(2)), pixels(images * area),
+        rule(rule, channels) {}
   Index padded() const { return round_up(channels, lanes); }
   // Values of `count` pixels; `out` has room for padded() floats of each.
   void read(Index pixel, float* out, Index count = 1) const {
     read_pixels(rule, 0, data + pixel * channels, channels, channels, out, padded(), count);
   }
 };
-
-int number(const Arguments& args, int i) { return static_cast<int>(args[i][0]); }
 
 // Runs each(item, buffer) for all items; the buffer holds `floats` floats and belongs to the thread.
 template <class Each>
@@ -96,9 +94,8 @@ void transpose(const float* from, Index rows, Index columns, float* to) {
     for (Index b = 0; b < rows; ++b) *to++ = from[b * columns + a];
 }
 
-// to = activation(a + b), from arguments a, rule, b, rule.
-void sum(const Arguments& args, int code, float* to) {
-  const Input a(args, 0), b(args, 2);
+// to = activation(a + b).
+void sum(const Input& a, const Input& b, int code, float* to) {
   with_code(code, [&](auto code) {
     for_each(a.pixels, 2 * a.padded(), [&](Index p, float* buffer) {
       float *other = buffer + a.padded(), *out = to + p * a.channels;
@@ -117,9 +114,9 @@ struct Pooling {
   Index height, width, out_height, out_width, top, left;
   bool same;
 
-  Pooling(const Arguments& args, int x, int y, bool same)
-      : height(args.dim(x, 1)), width(args.dim(x, 2)), out_height(args.dim(y, 1)), out_width(args.dim(y, 2)),
-        top(same ? height % 2 : 1), left(same ? width % 2 : 1), same(same) {}
+  Pooling(const Tensor& x, const Tensor& same, const Tensor& y)
+      : height(x.dim(1)), width(x.dim(2)), out_height(y.dim(1)), out_width(y.dim(2)),
+        top(same.number() ? height % 2 : 1), left(same.number() ? width % 2 : 1), same(same.number() != 0) {}
 
   struct Window {
     Index pixel[9];  // of the image
@@ -147,17 +144,19 @@ void read_window(const Input& x, const Pooling::Window& w, Index image, float* b
 }  // namespace
 
 // a, rule, b, rule -> a + b.
-OPERATOR(add) { sum(args, AFFINE, args[4]); }
+OPERATOR(add, a, a_rule, b, b_rule, out) { sum({args.a, args.a_rule}, {args.b, args.b_rule}, AFFINE, args.out); }
 
 // a, rule, b, rule, [code] -> activation(a + b).
-OPERATOR(add_activated) { sum(args, number(args, 4), args[5]); }
+OPERATOR(add_activated, a, a_rule, b, b_rule, code, out) {
+  sum({args.a, args.a_rule}, {args.b, args.b_rule}, args.code.number(), args.out);
+}
 
 // a, rule, b, rule, [code], d out -> da, d rule, db, d rule.
-OPERATOR(add_activated_grad) {
+OPERATOR(add_activated_grad, a, a_rule, b, b_rule, code, d, da, da_rule, db, db_rule) {
   constexpr Index tile = 8, tiles_between_flushes = 16;
-  const Input a(args, 0), b(args, 2);
+  const Input a(args.a, args.a_rule), b(args.b, args.b_rule);
   const Index team = threads(), channels = a.channels, padded = a.padded();
-  float *da = args[6], *db = args[8];
+  float *da = args.da, *db = args.db;
   Scratch scratch;
   const Index bytes = padded * RuleSums::bytes_per_channel;
   char* memory = scratch.take<char>(2 * team * bytes);
@@ -173,11 +172,11 @@ OPERATOR(add_activated_grad) {
       const Index first = i * tile, count = std::min(tile, a.pixels - first), at = first * channels;
       a.read(first, a_value, count);
       b.read(first, b_value, count);
-      with_code(number(args, 4), [&](auto code) {
+      with_code(args.code.number(), [&](auto code) {
         for (Index p = 0; p < count; ++p)
           for_channels(channels, [&](Index c, Index n) {
             const Index to = at + p * channels + c, from = p * padded + c;
-            const Vec d = activate_grad<code>(load(a_value + from) + load(b_value + from), load_some(args[5] + to, n));
+            const Vec d = activate_grad<code>(load(a_value + from) + load(b_value + from), load_some(args.d + to, n));
             store_some(da + to, d, n);
             store_some(db + to, d, n);
           });
@@ -188,16 +187,16 @@ OPERATOR(add_activated_grad) {
     }
     a_sums.finish_tile(), b_sums.finish_tile();
   }
-  rule_gradient(a, memory, team, args[7]);
-  rule_gradient(b, memory + team * bytes, team, args[9]);
+  rule_gradient(a, memory, team, args.da_rule);
+  rule_gradient(b, memory + team * bytes, team, args.db_rule);
 }
 
 // a, rule, b, rule, [code] -> activation([a, b] along the channels).
-OPERATOR(concat) {
-  const Input a(args, 0), b(args, 2);
-  with_code(number(args, 4), [&](auto code) {
+OPERATOR(concat, a, a_rule, b, b_rule, code, out) {
+  const Input a(args.a, args.a_rule), b(args.b, args.b_rule);
+  with_code(args.code.number(), [&](auto code) {
     for_each(a.pixels, std::max(a.padded(), b.padded()), [&](Index p, float* buffer) {
-      float* out = args[5] + p * (a.channels + b.channels);
+      float* out = args.out + p * (a.channels + b.channels);
       for (const Input* part : {&a, &b}) {
         part->read(p, buffer);
         for_channels(part->channels,
@@ -209,11 +208,11 @@ OPERATOR(concat) {
 }
 
 // a, rule, b, rule, [code], d out -> da, d rule, db, d rule.
-OPERATOR(concat_grad) {
-  const Input a(args, 0), b(args, 2);
+OPERATOR(concat_grad, a, a_rule, b, b_rule, code, d, da, da_rule, db, db_rule) {
+  const Input a(args.a, args.a_rule), b(args.b, args.b_rule);
   const Index channels = a.channels + b.channels;
-  const float* d = args[5];
-  with_code(number(args, 4), [&](auto code) {
+  const float* d = args.d;
+  with_code(args.code.number(), [&](auto code) {
     const auto part = [&](const Input& in, const float* d_part, float* d_in, float* d_rule) {
       input_gradient(in, 1, d_in, d_rule, in.padded(), [&](Index p, float* to, float* buffer) {
         const float* from = d_part + p * channels;
@@ -224,84 +223,84 @@ OPERATOR(concat_grad) {
         });
       });
     };
-    part(a, d, args[6], args[7]);
-    part(b, d + a.channels, args[8], args[9]);
+    part(a, d, args.da, args.da_rule);
+    part(b, d + a.channels, args.db, args.db_rule);
   });
 }
 
 // x, rule, d value -> dx, d rule.
-OPERATOR(apply_grad) {
-  const Input x(args, 0);
-  input_gradient(x, 1, args[3], args[4], 0,
-                 [&](Index p, float* to, float*) { copy(args[2] + p * x.channels, to, x.channels); });
+OPERATOR(apply_grad, x, rule, d, dx, d_rule) {
+  const Input x(args.x, args.rule);
+  input_gradient(x, 1, args.dx, args.d_rule, 0,
+                 [&](Index p, float* to, float*) { copy(args.d + p * x.channels, to, x.channels); });
 }
 
 // x, rule, [rows] -> output channel a * rows + b is input channel b * C / rows + a.
-OPERATOR(shuffle) {
-  const Input x(args, 0);
-  const Index rows = number(args, 2), columns = x.channels / rows;
+OPERATOR(shuffle, x, rule, rows, out) {
+  const Input x(args.x, args.rule);
+  const Index rows = args.rows.number(), columns = x.channels / rows;
   for_each(x.pixels, x.padded(), [&](Index p, float* buffer) {
     x.read(p, buffer);
-    transpose(buffer, rows, columns, args[3] + p * x.channels);
+    transpose(buffer, rows, columns, args.out + p * x.channels);
   });
 }
 
 // x, rule, [rows], d out -> dx, d rule.
-OPERATOR(shuffle_grad) {
-  const Input x(args, 0);
-  const Index rows = number(args, 2), columns = x.channels / rows;
-  input_gradient(x, 1, args[4], args[5], 0,
-                 [&](Index p, float* to, float*) { transpose(args[3] + p * x.channels, columns, rows, to); });
+OPERATOR(shuffle_grad, x, rule, rows, d, dx, d_rule) {
+  const Input x(args.x, args.rule);
+  const Index rows = args.rows.number(), columns = x.channels / rows;
+  input_gradient(x, 1, args.dx, args.d_rule, 0,
+                 [&](Index p, float* to, float*) { transpose(args.d + p * x.channels, columns, rows, to); });
 }
 
 // x, rule -> the first and the second half of the channels.
-OPERATOR(split) {
-  const Input x(args, 0);
+OPERATOR(split, x, rule, first, second) {
+  const Input x(args.x, args.rule);
   const Index half = x.channels / 2;
   for_each(x.pixels, x.padded(), [&](Index p, float* buffer) {
     x.read(p, buffer);
-    copy(buffer, args[2] + p * half, half);
-    copy(buffer + half, args[3] + p * half, half);
+    copy(buffer, args.first + p * half, half);
+    copy(buffer + half, args.second + p * half, half);
   });
 }
 
 // x, rule, d first, d second -> dx, d rule.
-OPERATOR(split_grad) {
-  const Input x(args, 0);
+OPERATOR(split_grad, x, rule, d_first, d_second, dx, d_rule) {
+  const Input x(args.x, args.rule);
   const Index half = x.channels / 2;
-  input_gradient(x, 1, args[4], args[5], 0, [&](Index p, float* to, float*) {
-    copy(args[2] + p * half, to, half);
-    copy(args[3] + p * half, to + half, half);
+  input_gradient(x, 1, args.dx, args.d_rule, 0, [&](Index p, float* to, float*) {
+    copy(args.d_first + p * half, to, half);
+    copy(args.d_second + p * half, to + half, half);
   });
 }
 
 // x, rule, [rows] -> the first and the second half of the shuffled channels.
-OPERATOR(shuffle_split) {
-  const Input x(args, 0);
-  const Index rows = number(args, 2), half = x.channels / 2;
+OPERATOR(shuffle_split, x, rule, rows, first, second) {
+  const Input x(args.x, args.rule);
+  const Index rows = args.rows.number(), half = x.channels / 2;
   for_each(x.pixels, 2 * x.padded(), [&](Index p, float* buffer) {
     float* shuffled = buffer + x.padded();
     x.read(p, buffer);
     transpose(buffer, rows, x.channels / rows, shuffled);
-    copy(shuffled, args[3] + p * half, half);
-    copy(shuffled + half, args[4] + p * half, half);
+    copy(shuffled, args.first + p * half, half);
+    copy(shuffled + half, args.second + p * half, half);
   });
 }
 
 // x, rule, [rows], d first, d second -> dx, d rule.
-OPERATOR(shuffle_split_grad) {
-  const Input x(args, 0);
-  const Index rows = number(args, 2), half = x.channels / 2;
-  input_gradient(x, 1, args[5], args[6], x.padded(), [&](Index p, float* to, float* shuffled) {
-    copy(args[3] + p * half, shuffled, half);
-    copy(args[4] + p * half, shuffled + half, half);
+OPERATOR(shuffle_split_grad, x, rule, rows, d_first, d_second, dx, d_rule) {
+  const Input x(args.x, args.rule);
+  const Index rows = args.rows.number(), half = x.channels / 2;
+  input_gradient(x, 1, args.dx, args.d_rule, x.padded(), [&](Index p, float* to, float* shuffled) {
+    copy(args.d_first + p * half, shuffled, half);
+    copy(args.d_second + p * half, shuffled + half, half);
     transpose(shuffled, x.channels / rows, rows, to);
   });
 }
 
 // x, rule -> means over height and width [n, C, 1, 1].
-OPERATOR(global_pool) {
-  const Input x(args, 0);
+OPERATOR(global_pool, x, rule, mean) {
+  const Input x(args.x, args.rule);
   for_each(x.images, 2 * x.padded(), [&](Index image, float* buffer) {
     float* sum = buffer + x.padded();
     std::fill(sum, sum + x.padded(), 0.f);
@@ -309,24 +308,24 @@ OPERATOR(global_pool) {
       x.read(image * x.area + p, buffer);
       for (Index c = 0; c < x.padded(); c += lanes) add_to(sum + c, load(buffer + c));
     }
-    scaled_copy(sum, 1.f / static_cast<float>(x.area), args[2] + image * x.channels, x.channels);
+    scaled_copy(sum, 1.f / static_cast<float>(x.area), args.mean + image * x.channels, x.channels);
   });
 }
 
 // x, rule, d means -> dx, d rule.
-OPERATOR(global_pool_grad) {
-  const Input x(args, 0);
-  input_gradient(x, 1, args[3], args[4], 0, [&](Index p, float* to, float*) {
-    scaled_copy(args[2] + p / x.area * x.channels, 1.f / static_cast<float>(x.area), to, x.channels);
+OPERATOR(global_pool_grad, x, rule, d, dx, d_rule) {
+  const Input x(args.x, args.rule);
+  input_gradient(x, 1, args.dx, args.d_rule, 0, [&](Index p, float* to, float*) {
+    scaled_copy(args.d + p / x.area * x.channels, 1.f / static_cast<float>(x.area), to, x.channels);
   });
 }
 
 // x, rule, gate [n, C, 1, 1] -> x * gate.
-OPERATOR(gate) {
-  const Input x(args, 0);
+OPERATOR(gate, x, rule, gate, out) {
+  const Input x(args.x, args.rule);
   for_each(x.pixels, x.padded(), [&](Index p, float* buffer) {
-    const float* gates = args[2] + p / x.area * x.channels;
-    float* out = args[3] + p * x.channels;
+    const float* gates = args.gate + p / x.area * x.channels;
+    float* out = args.out + p * x.channels;
     x.read(p, buffer);
     for_channels(x.channels,
                  [&](Index c, Index n) { store_some(out + c, load(buffer + c) * load_some(gates + c, n), n); });
@@ -334,11 +333,11 @@ OPERATOR(gate) {
 }
 
 // x, rule, gate, d out -> dx, d rule, d gate.
-OPERATOR(gate_grad) {
-  const Input x(args, 0);
-  const float* d = args[3];
-  input_gradient(x, x.area, args[4], args[5], 2 * x.padded(), [&](Index image, float* to, float* buffer) {
-    const float* gates = args[2] + image * x.channels;
+OPERATOR(gate_grad, x, rule, gate, d, dx, d_rule, d_gate) {
+  const Input x(args.x, args.rule);
+  const float* d = args.d;
+  input_gradient(x, x.area, args.dx, args.d_rule, 2 * x.padded(), [&](Index image, float* to, float* buffer) {
+    const float* gates = args.gate + image * x.channels;
     float* sum = buffer + x.padded();
     std::fill(sum, sum + x.padded(), 0.f);
     for (Index p = 0; p < x.area; ++p) {
@@ -350,38 +349,38 @@ OPERATOR(gate_grad) {
         store_some(to + p * x.channels + c, given * load_some(gates + c, n), n);
       });
     }
-    copy(sum, args[6] + image * x.channels, x.channels);
+    copy(sum, args.d_gate + image * x.channels, x.channels);
   });
 }
 
 // x, rule, [same] -> pooled.
-OPERATOR(max_pool) {
-  const Input x(args, 0);
-  const Pooling pool(args, 0, 3, number(args, 2) != 0);
+OPERATOR(max_pool, x, rule, same, out) {
+  const Input x(args.x, args.rule);
+  const Pooling pool(args.x, args.same, args.out);
   for_each(x.images * pool.area(), 9 * x.padded(), [&](Index o, float* buffer) {
     const Pooling::Window w = pool.window(o % pool.area());
     read_window(x, w, o / pool.area(), buffer);
     for_channels(x.channels, [&](Index c, Index n) {
       Vec best = w.zero ? Vec{} : load(buffer + c);
       for (Index i = 0; i < w.count; ++i) best = at_least(load(buffer + i * x.padded() + c), best);
-      store_some(args[3] + o * x.channels + c, best, n);
+      store_some(args.out + o * x.channels + c, best, n);
     });
   });
 }
 
 // x, rule, [same], pooled, d pooled -> dx, d rule. The first of equal maxima receives the gradient.
-OPERATOR(max_pool_grad) {
-  const Input x(args, 0);
-  const Pooling pool(args, 0, 3, number(args, 2) != 0);
-  input_gradient(x, x.area, args[5], args[6], 9 * x.padded(), [&](Index image, float* to, float* buffer) {
+OPERATOR(max_pool_grad, x, rule, same, out, d, dx, d_rule) {
+  const Input x(args.x, args.rule);
+  const Pooling pool(args.x, args.same, args.out);
+  input_gradient(x, x.area, args.dx, args.d_rule, 9 * x.padded(), [&](Index image, float* to, float* buffer) {
     std::memset(to, 0, x.area * x.channels * sizeof(float));
     for (Index o = 0; o < pool.area(); ++o) {
       const Pooling::Window w = pool.window(o);
       const Index at = (image * pool.area() + o) * x.channels;
       read_window(x, w, image, buffer);
       for_channels(x.channels, [&](Index c, Index n) {
-        const Vec best = load_some(args[3] + at + c, n);
-        Vec left = load_some(args[4] + at + c, n);
+        const Vec best = load_some(args.out + at + c, n);
+        Vec left = load_some(args.d + at + c, n);
         for (Index i = 0; i < w.count; ++i) {
           const auto here = load(buffer + i * x.padded() + c) == best;
           float* d = to + w.pixel[i] * x.channels + c;
@@ -394,29 +393,29 @@ OPERATOR(max_pool_grad) {
 }
 
 // x, rule, [same] -> pooled.
-OPERATOR(avg_pool) {
-  const Input x(args, 0);
-  const Pooling pool(args, 0, 3, number(args, 2) != 0);
+OPERATOR(avg_pool, x, rule, same, out) {
+  const Input x(args.x, args.rule);
+  const Pooling pool(args.x, args.same, args.out);
   for_each(x.images * pool.area(), 9 * x.padded(), [&](Index o, float* buffer) {
     const Pooling::Window w = pool.window(o % pool.area());
     read_window(x, w, o / pool.area(), buffer);
     for_channels(x.channels, [&](Index c, Index n) {
       Vec sum = {};
       for (Index i = 0; i < w.count; ++i) sum += load(buffer + i * x.padded() + c);
-      store_some(args[3] + o * x.channels + c, sum * w.share, n);
+      store_some(args.out + o * x.channels + c, sum * w.share, n);
     });
   });
 }
 
 // x, rule, [same], d pooled -> dx, d rule.
-OPERATOR(avg_pool_grad) {
-  const Input x(args, 0);
-  const Pooling pool(args, 0, 3, number(args, 2) != 0);
-  input_gradient(x, x.area, args[4], args[5], 0, [&](Index image, float* to, float*) {
+OPERATOR(avg_pool_grad, x, rule, same, d, dx, d_rule) {
+  const Input x(args.x, args.rule);
+  const Pooling pool(args.x, args.same, args.d);
+  input_gradient(x, x.area, args.dx, args.d_rule, 0, [&](Index image, float* to, float*) {
     std::memset(to, 0, x.area * x.channels * sizeof(float));
     for (Index o = 0; o < pool.area(); ++o) {
       const Pooling::Window w = pool.window(o);
-      const float* from = args[3] + (image * pool.area() + o) * x.channels;
+      const float* from = args.d + (image * pool.area() + o) * x.channels;
       for (Index i = 0; i < w.count; ++i)
         for_channels(x.channels, [&](Index c, Index n) {
           float* d = to + w.pixel[i] * x.channels + c;

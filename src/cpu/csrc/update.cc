@@ -8,19 +8,24 @@ using namespace cpu;
 
 namespace {
 
-// rate [1], factor of the gradients [1], settings, weight decay of each tensor [N], which tensors to update [N] (0/1),
-// then the lists.
+// What stands before the lists: factor of the gradients, weight decay of each tensor [N], which to update [N] (0/1).
 struct Update {
+  struct Head {
+    Tensor rate, factor, settings, decay, chosen;
+  };
   const Arguments& args;
   Index count;
   float rate, factor;
   const float *settings, *decay, *chosen;
 
-  explicit Update(const Arguments& args)
-      : args(args), count(args.size(3)), rate(args[0][0]), factor(args[1][0]), settings(args[2]), decay(args[3]),
-        chosen(args[4]) {}
-  float* tensor(Index list, Index i) const { return args[static_cast<int>(5 + list * count + i)]; }
-  Index size(Index i) const { return args.size(static_cast<int>(5 + i)); }
+  explicit Update(const Arguments& args) : args(args) {
+    const Head head = args.as<Head>();
+    count = head.decay.size(), rate = head.rate[0], factor = head.factor[0];
+    settings = head.settings, decay = head.decay, chosen = head.chosen;
+  }
+  static constexpr Index members = sizeof(Head) / sizeof(Tensor);
+  float* tensor(Index list, Index i) const { return args[members + list * count + i]; }
+  Index size(Index i) const { return args[members + i].size(); }
 
   // Runs each(tensor, place, n) for every vector of the chosen tensors, n of its lanes valid.
   template <class Each>
@@ -65,10 +70,10 @@ void momentum_update_body(const Update& u, Index states) {
 }  // namespace
 
 // Lists: weights, velocities, gradients.
-OPERATOR(momentum_update) { momentum_update_body(Update(args), 1); }
+OPERATOR_OF(Arguments, momentum_update) { momentum_update_body(Update(args), 1); }
 
 // Lists: weights, velocities, the framework's marks of a first update, gradients.
-OPERATOR(marked_momentum_update) {
+OPERATOR_OF(Arguments, marked_momentum_update) {
   const Update u(args);
   momentum_update_body(u, 2);
   u.run([&](Index i, Index at, Index n) {
@@ -79,7 +84,7 @@ OPERATOR(marked_momentum_update) {
 
 // s = d s + (1 - d) g^2; m = momentum m + rate g / sqrt(s + epsilon); w -= m. Settings: d, momentum, epsilon. Lists:
 // weights, s, m, gradients.
-OPERATOR(rmsprop_update) {
+OPERATOR_OF(Arguments, rmsprop_update) {
   const Update u(args);
   const float d = u.settings[0], momentum = u.settings[1], epsilon = u.settings[2];
   u.run([&](Index i, Index at, Index n) {
@@ -96,7 +101,7 @@ OPERATOR(rmsprop_update) {
 }
 
 // N tensors -> 1 where no element of any of them is infinite or NaN, else 0 [1].
-OPERATOR(all_finite) {
+OPERATOR_OF(Arguments, all_finite) {
   const int count = args.count - 1;
   const Index team = threads();
   Scratch scratch;
@@ -106,7 +111,7 @@ OPERATOR(all_finite) {
     const Index me = omp_get_thread_num();
     Vec total = {};  // of zeros, until an infinity or NaN times zero makes it NaN
     for (int i = 0; i < count; ++i) {
-      const Range mine = part_of(args.size(i), 64, me, team);
+      const Range mine = part_of(args[i].size(), 64, me, team);
       for (Index at = mine.begin; at < mine.end; at += lanes) total += load_some(args[i] + at, mine.end - at) * 0.f;
     }
     float all = 0;
@@ -119,8 +124,8 @@ OPERATOR(all_finite) {
 }
 
 // which tensors [N] (0/1), N tensors -> the Euclidean norm of all the chosen ones together [1].
-OPERATOR(norm) {
-  const Index count = args.size(0), team = threads();
+OPERATOR_OF(Arguments, norm) {
+  const Index count = args[0].size(), team = threads();
   Scratch scratch;
   double* sums = scratch.take<double>(team * 8);
 #pragma omp parallel num_threads(team)
@@ -129,13 +134,13 @@ OPERATOR(norm) {
     double total = 0;
     for (Index i = 0; i < count; ++i) {
       if (args[0][i] == 0) continue;
-      const float* x = args[static_cast<int>(1 + i)];
-      const Range mine = part_of(args.size(static_cast<int>(1 + i)), 64, me, team);
+      const Tensor x = args[1 + i];
+      const Range mine = part_of(x.size(), 64, me, team);
       for (Index at = mine.begin; at < mine.end; ++at) total += static_cast<double>(x[at]) * x[at];
     }
     sums[me * 8] = total;
   }
   double total = 0;
   for (Index t = 0; t < team; ++t) total += sums[t * 8];
-  args[static_cast<int>(1 + count)][0] = static_cast<float>(std::sqrt(total));
+  args[1 + count][0] = static_cast<float>(std::sqrt(total));
 }
