@@ -22,12 +22,9 @@ from mindspore.communication import init
 
 from src.errors import UsageError
 
-# A number travels as digits of a fixed-point form. Sums of a digit over up to 4096 ranks stay below
-# 2^24 and are therefore exact in float32, in whatever order the ranks are added.
+# A count travels as digits of so many bits: sums of a digit over up to 4096 ranks stay below 2^24 and are
+# therefore exact in float32, in whatever order the ranks are added.
 DIGIT_BITS = 12
-FRACTION_BITS = 60
-DIGITS = 18
-LIMIT = 1 << (DIGIT_BITS * DIGITS)
 
 
 class World(NamedTuple):
@@ -134,18 +131,40 @@ def broadcast_parameters(parameters: Iterable[Parameter]) -> None:
         ops.assign(parameter, broadcast((parameter.value(),))[0])
 
 
-def all_reduce_sum(values: Sequence[float]) -> list[float]:
-    """Sum of each value over all ranks: exact and independent of the number and order of the ranks.
+def gather(values: np.ndarray) -> np.ndarray:
+    """The ``values`` of every rank, [ranks, *shape], to the bit: whole numbers, infinities and NaN too.
 
-    Values are rounded to multiples of 2^-60 (also by a single rank, so that one process and many agree).
-    ``int`` values give an ``int``. A value that is infinite or undefined makes its sum so, one of 2^156 or
-    more (a float32 ends at 2^128) makes it infinite.
+    Every rank passes an array of the same shape and type. It travels as bytes, which float32 holds exactly: each
+    rank fills in its own row, and the sum over the ranks puts the rows together.
     """
-    payload = [digit for value in values for digit in _to_digits(value)]
-    payload = _reduce(np.array(payload, np.float32)).tolist()
-    width = DIGITS + 1
-    sums = [_from_digits(payload[start : start + width]) for start in range(0, len(payload), width)]
-    return [int(total) if isinstance(value, int) else float(total) for value, total in zip(values, sums, strict=True)]
+    world = current_world()
+    rows = np.zeros((world.size, values.nbytes), np.float32)
+    rows[world.rank] = np.frombuffer(values.tobytes(), np.uint8)
+    return _reduce(rows).astype(np.uint8).view(values.dtype).reshape(world.size, *values.shape)
+
+
+def all_reduce_sum(values: Sequence[float]) -> list[float]:
+    """Sum of each value over all ranks, rounded once: independent of the number and order of the ranks.
+
+    ``int`` values, 64 bits at most, give an ``int``. A value that is infinite or undefined makes its sum so.
+    """
+    # Eight bytes each, one collective for all.
+    words = [value if isinstance(value, int) else np.float64(value).view(np.int64) for value in values]
+    columns = gather(np.array(words, np.int64)).T
+    return [
+        sum(column.tolist()) if isinstance(value, int) else _sum(column.view(np.float64).tolist())
+        for value, column in zip(values, columns, strict=True)
+    ]
+
+
+def _sum(numbers: Sequence[float]) -> float:
+    """The float nearest to the sum of ``numbers``; infinite if that is larger than any."""
+    if not all(map(math.isfinite, numbers)):
+        return float(sum(number for number in numbers if not math.isfinite(number)))
+    try:
+        return math.fsum(numbers)
+    except OverflowError:  # on the way or in the end
+        return math.fsum(number / 2**64 for number in numbers) * 2.0**64
 
 
 def all_reduce_counts(counts: np.ndarray) -> np.ndarray:
@@ -157,10 +176,8 @@ def all_reduce_counts(counts: np.ndarray) -> np.ndarray:
 
 def all_equal(digest: bytes) -> bool:
     """Whether every rank passes the same bytes; all ranks get the same answer, and pass equally many."""
-    own = np.frombuffer(digest, np.uint8)
-    # If any rank's bytes differ from the mean of all, at least one rank sees it.
-    is_mean = bool((all_reduce_counts(own) == current_world().size * own.astype(np.int64)).all())
-    return all_reduce_sum([int(is_mean)])[0] == current_world().size
+    digests = gather(np.frombuffer(digest, np.uint8))
+    return bool((digests == digests[0]).all())
 
 
 def _reduce(values: np.ndarray) -> np.ndarray:
@@ -168,32 +185,6 @@ def _reduce(values: np.ndarray) -> np.ndarray:
     if current_world().size == 1 or not values.size:
         return values
     return ops.AllReduce()(Tensor(values)).asnumpy()
-
-
-def _to_digits(value: float) -> list[float]:
-    """Fixed-point digits of ``value``, lowest first, each with its sign; the last item is 0 or not finite."""
-    if not math.isfinite(value):
-        return [0.0] * DIGITS + [float(value)]
-    if isinstance(value, int):
-        fixed = value << FRACTION_BITS
-    else:
-        numerator, denominator = float(value).as_integer_ratio()
-        fixed = (2 * (numerator << FRACTION_BITS) + denominator) // (2 * denominator)
-    if abs(fixed) >= LIMIT:
-        return [0.0] * DIGITS + [math.copysign(math.inf, value)]
-    sign = -1 if fixed < 0 else 1
-    base = 1 << DIGIT_BITS
-    digits = [abs(fixed) >> (DIGIT_BITS * place) & (base - 1) for place in range(DIGITS)]
-    return [float(sign * digit) for digit in digits] + [0.0]
-
-
-def _from_digits(digits: Sequence[float]) -> float:
-    """The number of a (summed) row of digits: a float with the nearest value, an exact int if it is whole."""
-    if digits[-1] != 0.0:
-        return digits[-1]
-    fixed = sum(int(digit) << (DIGIT_BITS * place) for place, digit in enumerate(digits[:-1]))
-    whole, fraction = divmod(fixed, 1 << FRACTION_BITS)
-    return whole if fraction == 0 else fixed / (1 << FRACTION_BITS)
 
 
 def barrier() -> None:
