@@ -1,6 +1,7 @@
 """Both training steps against float64: accumulation, loss scale, clipping, rates, overflow, one rank and two."""
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import Tensor
 
 from tests.supernet.both_steps import (
     KINDS,
@@ -169,6 +171,55 @@ def test_what_only_a_register_knows_spoils_the_whole_window(kind, mode):
     assert (number(step, "overflow_count"), number(step, "global_step"), number(step, "good_steps")) == (1, 1, 1)
 
 
+def take_over(step, values):
+    """Gives ``step`` the state of another, as a resumed run does."""
+    parameters = {value.name: value for value in step.get_parameters()}
+    assert parameters.keys() == values.keys()
+    for name, value in values.items():
+        parameters[name].set_data(Tensor(value))
+
+
+def saved(step):
+    return {value.name: value.asnumpy().copy() for value in step.get_parameters()}
+
+
+@both
+def test_a_run_that_goes_on_with_fewer_batches_to_an_update_still_updates(kind):
+    first = make_step(kind, accumulate=4)
+    data = batches(6)
+    for batch in data[:3]:
+        feed(first, batch)
+    second = make_step(kind, accumulate=2)
+    take_over(second, saved(first))
+    for batch, updates in zip(data[3:], (1, 1, 2), strict=True):
+        feed(second, batch)
+        assert number(second, "global_step") == updates
+
+
+def test_an_older_checkpoint_of_a_supernet_goes_on_within_its_window():
+    """It says only how many paths were drawn, and its sums are of gradients that are still scaled, and no means."""
+    options = {"accumulate": 3, "loss_scale_mode": "fixed", "loss_scale": 48.0}
+    whole = make_step("supernet", **options)
+    data = batches(6)
+    for batch in data[:5]:
+        feed(whole, batch)
+    older = saved(whole)
+    state = json.loads(older["sampler_state"].tobytes().rstrip(b"\0"))
+    assert state.pop("held") == 2
+    text = json.dumps(state).encode().ljust(len(older["sampler_state"]), b"\0")
+    older["sampler_state"] = np.frombuffer(text, np.uint8).copy()
+    for name, value in older.items():
+        if name.startswith("accumulated"):
+            older[name] = value * np.float32(48 * 3)
+    resumed = make_step("supernet", **options)
+    take_over(resumed, older)
+    for step in (whole, resumed):
+        feed(step, data[5])
+    assert number(resumed, "global_step") == 2
+    for name, value in remembered(whole).items():
+        np.testing.assert_allclose(remembered(resumed)[name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
 # -- two ranks ---------------------------------------------------------------------------------
 
 
@@ -228,3 +279,9 @@ def test_two_ranks_train_as_one_and_skip_together(kind, two_ranks):
         feed(single, joint[at])
     for name, value in remembered(single).items():
         np.testing.assert_allclose(first[name], value, rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_two_ranks_gather_every_number(two_ranks):
+    for rank in range(2):
+        found = json.loads((two_ranks / f"{rank}.json").read_text())["sum"]
+        assert found == [2**61 + 1, 0.2, 0.0, math.inf]
