@@ -274,11 +274,6 @@ class Operators:
         """(*tensors) to [1]: 1 if no element is infinite or NaN, else 0."""
         return self.custom("all_finite", lambda *shapes: (1,), 1)
 
-    @functools.cached_property
-    def norm(self) -> ops.Custom:
-        """(0/1 for each, *tensors) to the Euclidean norm [1] of the chosen tensors together."""
-        return self.custom("norm", lambda *shapes: (1,), 1)
-
 
 def told_apart(op: ops.Custom, stride: int) -> ops.Custom:
     """PyNative keeps the output shapes it has inferred by an operator's attributes and inputs, not by its instance."""

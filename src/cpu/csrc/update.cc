@@ -122,25 +122,3 @@ OPERATOR_OF(Arguments, all_finite) {
   for (Index t = 0; t < team; ++t) all += sums[t * 16];
   args[count][0] = all == 0;
 }
-
-// which tensors [N] (0/1), N tensors -> the Euclidean norm of all the chosen ones together [1].
-OPERATOR_OF(Arguments, norm) {
-  const Index count = args[0].size(), team = threads();
-  Scratch scratch;
-  double* sums = scratch.take<double>(team * 8);
-#pragma omp parallel num_threads(team)
-  {
-    const Index me = omp_get_thread_num();
-    double total = 0;
-    for (Index i = 0; i < count; ++i) {
-      if (args[0][i] == 0) continue;
-      const Tensor x = args[1 + i];
-      const Range mine = part_of(x.size(), 64, me, team);
-      for (Index at = mine.begin; at < mine.end; ++at) total += static_cast<double>(x[at]) * x[at];
-    }
-    sums[me * 8] = total;
-  }
-  double total = 0;
-  for (Index t = 0; t < team; ++t) total += sums[t * 8];
-  args[1 + count][0] = static_cast<float>(std::sqrt(total));
-}
