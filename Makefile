@@ -15,13 +15,14 @@ WORKERS ?= 2
 SPOS ?= runs/spos-$(NOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart spos-tutorial test test-all lint format bench clean
+.PHONY: help quickstart spos-tutorial test test-all mutants lint format bench clean
 
 help:
 	@echo "make quickstart     set up, train a network on the digits, evaluate it (about three minutes)"
 	@echo "make spos-tutorial  SPOS on the digits: train a supernet, search it, train what was found (about six minutes)"
 	@echo "make test           set up and run the tests (CPU only)"
 	@echo "make test-all       the same with the slow suites, the C++ tests under sanitizers, and its linters"
+	@echo "make mutants        wrong lines put into the pure modules: which do their tests notice? (MODULE=src/files.py: one)"
 	@echo "make lint           ruff and shellcheck"
 	@echo "make format         reformat the code"
 	@echo "make bench          measure speed; prints a table"
@@ -62,6 +63,15 @@ test-all: test
 		bash ascend310_infer/build.sh $$step || { [ $$? = 3 ] && echo "skipped: ascend310_infer/build.sh $$step"; } || exit 1; \
 	done
 
+# No MindSpore in there: a module whose tests need it is none of these.
+.venv-mutants/.ready: requirements-mutants.txt requirements.txt
+	@"$(PYTHON)" -m venv --clear .venv-mutants
+	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-mutants.txt
+	@touch "$@"
+
+mutants: .venv-mutants/.ready
+	@.venv-mutants/bin/python -m tests.mutants --workers $(WORKERS) $(MODULE)
+
 lint: $(VENV)/.ready
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
@@ -82,5 +92,5 @@ bench: $(VENV)/.ready .venv-bench/.ready
 	@"$(BIN)/python" -m bench.pipeline
 
 clean:
-	rm -rf "$(VENV)" .venv-bench .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" .venv-bench .venv-mutants .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

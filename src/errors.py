@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 
-EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 

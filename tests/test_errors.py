@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from src.errors import Interrupted, RunFailed, UsageError, run
+from src.errors import Interrupted, RunFailed, UsageError, nearest, run
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,17 @@ def test_exit_status_and_one_line_on_stderr(capsys, error, status, message):
     assert capsys.readouterr() == ("", message)
 
 
-def test_success_does_not_exit():
-    assert run(lambda argv: None, []) is None
+def test_success_does_not_exit(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--key"])
+    given = []
+    assert run(given.extend, at_end=lambda: given.append("end")) is None
+    assert given == ["--key", "end"]
+
+
+def test_the_nearest_word_is_offered_if_any_is_near():
+    known = ["rmsprop", "momenta", "momentum"]
+    assert nearest("momentun", known) == " (did you mean 'momentum'?)"
+    assert nearest("adam", known) == ""
 
 
 def test_an_error_of_ours_keeps_its_traceback():

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from src.errors import UsageError
 from src.settings import generate
-from src.settings.command_line import COMMANDS, parse_arguments, split_command
+from src.settings.command_line import COMMANDS, answer_help, parse_arguments, split_command
 from src.settings.config import DEFAULTS, RECIPE_FOLDER, Config, choices_of, coerce, load_config
 from src.settings.sections import PROGRAMS, SECTIONS, Schedule
 from src.settings.yaml_text import read_yaml
@@ -239,7 +239,7 @@ def test_forms_of_a_command_line():
         (["--model_options", "{a: 1"], "cannot be read"),
         (["--cutout=perhaps"], "must be true or false"),
         (["--cutout", "none"], "--cutout must be true or false (yes, no, on, off, 1, 0 too), not 'none'"),
-        (["--cutout", "n"], "not 'n'"),
+        (["--cutout", "n", "--seed", "3"], "not 'n'"),
         (["--cutout=n"], "not 'n'"),
         (["--run_distribute", "None"], "--run_distribute must be true or false"),
     ],
@@ -279,6 +279,38 @@ def test_help_holds_every_key_of_the_program_and_no_other(program, capsys):
     own = {key for section in PROGRAMS[program] for key in section.model_fields} | COMMANDS.get(program, {}).keys()
     assert set(re.findall(r"^  --(\w+)", printed, re.MULTILINE)) == own
     assert max(map(len, printed.splitlines())) <= 170
+
+
+def test_help_is_answered_only_where_it_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["--help", "--seed", "3"])
+    answer_help("train")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("sys.argv", ["train.py", "--seed", "3", "-h"])
+    with pytest.raises(SystemExit) as end:
+        answer_help("train")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: python train.py")
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs"),
+    [
+        ("--resume run", 7),
+        ("--resume run/checkpoints/3.ckpt", 7),
+        ("--resume auto --run_dir run", 7),
+        ("--resume auto --run_dir run --epochs 9", 9),
+        ("--resume auto --run_dir new", DEFAULTS["epochs"]),
+        ("--run_dir run", DEFAULTS["epochs"]),
+        ("--resume new --run_dir run", DEFAULTS["epochs"]),
+        ("--resume run --config_path other.yaml", 8),
+    ],
+)
+def test_a_run_goes_on_under_its_own_configuration(tmp_path, monkeypatch, words, epochs):
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text("epochs: 7\n")
+    Path("other.yaml").write_text("epochs: 8\n")
+    assert parse_arguments(words.split(), "train").epochs == epochs
 
 
 def test_help_says_kind_default_meaning_limits_and_upstreams_flags(capsys):

@@ -5,7 +5,6 @@ import shlex
 import pytest
 
 from src.errors import UsageError
-from src.export.options import parse as parse_export
 from src.settings.command_line import parse_arguments
 from src.settings.config import DEFAULTS, load_config
 from src.settings.upstream_flags import flags_of
@@ -193,7 +192,14 @@ def test_what_a_readme_shows_is_understood_to_the_last_word(model, line, capsys)
     program, *words = shlex.split(line)
     if "config_path" not in line:
         words = ["--model", model, *words]
-    read = parse_export if program == "export.py" else lambda argv: (None, parse_arguments(argv, program[:-3]))
+    if program == "export.py":
+        pytest.importorskip("mindspore", reason="export.py reads its own flags beside what exports")
+        from src.export.options import parse as read
+    else:
+
+        def read(argv):
+            return None, parse_arguments(argv, program[:-3])
+
     config = read(words)[1]
     assert config.model == model
     given = " ".join(words).replace("=", " ").split()

@@ -194,6 +194,14 @@ def test_steps_decay_falls_every_second_epoch_after_the_warm_up():
     np.testing.assert_allclose(rates[[30, 49, 50, 69, 70]], [1, 1, 0.94, 0.94, 0.94**2], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "inside"), [("cosine", 1), ("cosine_epoch", 10), ("cosine_staircase", 10)])
+def test_a_cosine_falls_to_lr_end(name, inside):
+    """Half a cosine from 1 to 0.2, per update or constant for the ``inside`` updates of an epoch."""
+    rates = table(name, lr=1.0, lr_end=0.2, steps_per_epoch=10, epochs=10)
+    share = np.arange(100) // inside * inside / 100
+    np.testing.assert_allclose(rates, 0.6 + 0.4 * np.cos(np.pi * share), rtol=1e-6)
+
+
 def test_poly_is_the_square_of_what_is_left():
     rates = table("poly", lr=1.0, lr_end=0.2, steps_per_epoch=10, epochs=10)
     np.testing.assert_allclose(rates, 0.2 + 0.8 * (1 - np.arange(100) / 100) ** 2, rtol=1e-6)
@@ -211,6 +219,8 @@ def test_every_choice_is_the_function_of_its_name():
 
 
 def test_an_epoch_has_an_update():
+    rates = table("constant", 1, lr=0.4, epochs=3, warmup_epochs=1)
+    np.testing.assert_allclose(rates, [0.4, 0.4, 0.4], rtol=1e-6)  # the warm-up's only update runs at the peak
     with pytest.raises(ValidationError, match="steps_per_epoch"):
         table("cosine", 0)
 

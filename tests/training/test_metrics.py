@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from src.errors import UsageError
-from src.export.accuracy import Accuracy, count_hits
 from src.training.metrics import HitCounter
 
 CLASSES = 9
@@ -38,11 +36,3 @@ def test_every_image_is_counted_by_the_place_of_its_class(batch):
     assert counter.confusion.dtype == np.int64
     images = np.bincount(LABELS, minlength=CLASSES)
     np.testing.assert_array_equal(counter.per_class, np.stack([images, np.diagonal(expected)], 1))
-
-
-def test_an_exported_file_is_counted_alike_and_must_know_every_class():
-    counter = HitCounter(CLASSES)
-    counter.add(LOGITS, LABELS)
-    assert count_hits(LOGITS, LABELS.tolist()) == Accuracy(60, counter.top1, counter.top5)
-    with pytest.raises(UsageError, match="have a class 9, the file only 9 classes"):
-        count_hits(LOGITS[:2], [3, 9])
