@@ -36,6 +36,7 @@ def test_a_class_may_be_called_train(tmp_path):
     root = grow(tmp_path, "train/train/1.jpg", "train/tram/1.jpg")
     assert find_split(root / "train", "train") == root / "train"
     assert find_split(root, "train") == root / "train"
+    assert find_split(grow(root / "train", "train/cat/1.jpg"), "train") == root / "train" / "train"
 
 
 def test_a_missing_split_is_named(tmp_path):
@@ -43,6 +44,14 @@ def test_a_missing_split_is_named(tmp_path):
         find_split(tmp_path / "nowhere", "train")
     with pytest.raises(UsageError, match="has val/ but no train/"):
         find_split(grow(tmp_path, "val/cat/1.jpg"), "train")
+    for name in ("animals", "zoo"):  # before and behind "train"
+        with pytest.raises(UsageError, match=f"{name} has val/ but no train/"):
+            find_split(grow(tmp_path / name, "val/cat/1.jpg"), "train")
+
+
+def test_an_empty_split_is_found_so_that_it_can_be_named(tmp_path):
+    (tmp_path / "train").mkdir()
+    assert find_split(tmp_path, "train") == tmp_path / "train"
 
 
 def test_val_is_found_below_or_beside_train(data, tmp_path):
@@ -59,7 +68,7 @@ def test_classes_are_numbered_in_the_order_of_their_names(tmp_path):
 def test_hidden_folders_are_no_classes_and_this_is_said(tmp_path, caplog):
     grow(tmp_path, ".git/x.jpg", "cat/1.jpg", "stray.jpg")
     assert build_class_index(tmp_path) == {"cat": 0}
-    assert ".git" in caplog.text
+    assert caplog.messages == [f"hidden folders in {tmp_path} are not classes: .git"]
 
 
 @pytest.mark.parametrize("files", [["empty/notes.txt"], ["empty/.1.jpg"], ["empty/deeper/1.jpg"]])
@@ -83,7 +92,7 @@ def test_validation_must_have_the_same_classes(data):
     classes = build_class_index(data / "train")
     check_same_classes(data / "val", classes)
     (data / "val" / "emu").mkdir()
-    with pytest.raises(UsageError, match="training folder has not: emu"):
+    with pytest.raises(UsageError, match=r"training folder has not: emu\. Remove"):
         check_same_classes(data / "val", classes)
     (data / "val" / "emu").rmdir()
     (data / "val" / "dog" / "2.jpg").unlink()

@@ -16,6 +16,14 @@ def test_json_form_has_file_names_and_sorted_folders(photos, tmp_path, capsys):
     assert "Total 24 data" in capsys.readouterr().out
 
 
+def test_json_form_is_upstreams_to_the_byte(tmp_path):
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    for name in ("ä.jpg", "b.jpg"):
+        (tmp_path / "images" / "cat" / name).touch()
+    main(["--img_path", str(tmp_path / "images"), "--output_name", str(tmp_path / "labels.json")])
+    assert (tmp_path / "labels.json").read_bytes() == b'{\n"b.jpg": 0,\n"\\u00e4.jpg": 0\n}\n'
+
+
 def test_line_form_has_stems(photos, tmp_path):
     main(["--dataset_path", str(photos / "train"), "--output_name", str(tmp_path / "labels.txt")])
     lines = (tmp_path / "labels.txt").read_text().splitlines()
@@ -46,6 +54,9 @@ def test_what_is_no_class_map_is_refused(tmp_path, content):
         read_class_map(path)
 
 
-def test_a_missing_folder_is_a_usage_error(tmp_path):
+def test_a_missing_folder_is_a_usage_error(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--output_name", str(tmp_path / "labels.txt")])
+    assert "--img_path --dataset_path is required" in capsys.readouterr().err
     with pytest.raises(UsageError, match="not a folder"):
         main(["--img_path", str(tmp_path / "none")])

@@ -43,6 +43,16 @@ def test_a_path_is_in_the_journal_on_the_disk_before_the_next_is_evaluated(tmp_p
         assert events == []
 
 
+def test_a_rank_that_only_reads_keeps_in_memory_what_is_appended(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path)
+    content = path.read_bytes()
+    with Journal(path, HEADER, is_writing=False) as journal:
+        journal.append({"index": 4})
+        assert journal.records == [*RECORDS, {"index": 4}]
+    assert path.read_bytes() == content
+
+
 def test_the_header_of_a_journal_is_on_the_disk_before_its_name(tmp_path):
     with recorded() as events, Journal(tmp_path / "journal.jsonl", {"seed": 1}):
         pass
