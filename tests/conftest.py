@@ -64,6 +64,19 @@ def tiny_model() -> Iterator[str]:
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)  # training set it to graph mode
 
 
+@pytest.fixture
+def mini_space(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a search space small enough for the tests of one function."""
+    from src.space import choices, spaces
+
+    extent = choices.Layout((2,), (24,), (0.6, 1.2, 2.0), head=16)
+    monkeypatch.setitem(choices.LAYOUTS, "mini", extent)
+    extents = extent.repeats, extent.channels, extent.scales
+    space = spaces.Space("mini", *extents, last_conv_out_channel=extent.head, input_size=32)
+    monkeypatch.setitem(spaces.LAYOUTS, "mini", space)
+    return "mini"
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos of 32 pixels: 24 to train on and 13 to evaluate, in three classes; ``alone`` has only the former.

@@ -161,13 +161,13 @@ class Folder(Section):
     """run folder"""
 
     run_dir: Text = _key("", 'where everything of the run goes ("": runs/<recipe>-<time>)')
+    resume: Text = _key("", "run folder or checkpoint to go on from, or auto: the newest good one in run_dir")
 
 
 class Running(Section):
     """training run"""
 
     pretrained: Text = _key("", "checkpoint whose weights start the run, ours or upstream's; a classifier for other classes starts afresh")
-    resume: Text = _key("", "run folder or checkpoint to go on from, or auto: the newest good one in run_dir")
     max_steps: Whole = _key(0, "stop after so many updates in all (0: no limit)", ge=0)
     sync_batch_norm: Switch = _key(False, "data parallel: batch-norm statistics over all ranks' images instead of each rank's")
     sink: Literal["auto", "on", "off"] = _key("auto", "a whole epoch on the device; auto: on for Ascend and GPU")

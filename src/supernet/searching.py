@@ -142,7 +142,8 @@ def header_of(config: Config, space: Space, checkpoint: str) -> dict:
     Args:
         checkpoint: SHA-256 of the supernet's checkpoint.
     """
-    keys = [key for key in SearchKeys.model_fields if key not in _WITHOUT_EFFECT] + ["calibration_images", "seed"]
+    keys = [key for key in SearchKeys.model_fields if key not in _WITHOUT_EFFECT]
+    keys += ["search_holdout", "calibration_images", "seed"]
     return {
         **{key: config[key] for key in keys},
         "batch_size": config.eval_batch_size or config.batch_size,  # the statistics are means over batches
