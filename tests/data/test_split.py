@@ -59,11 +59,24 @@ def test_links_that_training_can_use(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["split"]
 
 
+def test_a_split_without_flags_is_a_fifth_drawn_from_seed_1(tmp_path):
+    source = class_folders(tmp_path / "flowers", per_class=20)
+    main([str(source), str(tmp_path / "a" / "b" / "split")])
+    main([str(source), str(tmp_path / "a" / "b" / "other")])  # its folder is there already
+    images = list_images(source, build_class_index(source))
+    for name, part in zip(("train", "val"), divide(images, 0.2, 1), strict=True):
+        links = sorted((tmp_path / "a" / "b" / "split" / name).rglob("*.jpg"))
+        assert [link.resolve() for link in links] == sorted(path.resolve() for path, _ in part)
+    assert (tmp_path / "a" / "b" / "split").stat().st_mode & 0o777 == 0o755
+
+
 def test_an_existing_folder_is_left_alone(tmp_path):
     source = class_folders(tmp_path / "flowers", per_class=5)
     (tmp_path / "kept").mkdir()
     with pytest.raises(UsageError, match="kept exists already"):
         main([str(source), str(tmp_path / "kept")])
     assert list((tmp_path / "kept").iterdir()) == []
+    with pytest.raises(UsageError, match="cannot make .*: "):
+        main([str(source), str(next(source.rglob("*.jpg")) / "below a file")])
     with pytest.raises(UsageError, match="nothing is not a folder"):
         main([str(tmp_path / "nothing"), str(tmp_path / "new")])
