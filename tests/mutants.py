@@ -144,7 +144,12 @@ def draw(module: str, count: int, seed: int) -> list[Mutant]:
     changes = [generator.choice(choices) for choices in places(source)]
     mutants = []
     for name, occurrence in generator.sample(changes, min(count, len(changes))):
-        changed = mutate_code(source, get_operator(name)(), occurrence)
+        try:
+            changed = mutate_code(source, get_operator(name)(), occurrence)
+        except (
+            AttributeError
+        ):  # Cosmic Ray 8.7.0 cannot replace an exception with a dotted name, as in (json.Error, OSError)
+            continue
         diff = difflib.unified_diff(source.splitlines(), changed.splitlines(), module, module, lineterm="", n=0)
         mutants.append(Mutant(module, changed, "\n".join(list(diff)[2:])))
     return mutants

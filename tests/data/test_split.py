@@ -76,7 +76,7 @@ def test_an_existing_folder_is_left_alone(tmp_path):
     with pytest.raises(UsageError, match="kept exists already"):
         main([str(source), str(tmp_path / "kept")])
     assert list((tmp_path / "kept").iterdir()) == []
-    with pytest.raises(UsageError, match="cannot make .*: "):
+    with pytest.raises(UsageError, match=r"cannot make .*: "):
         main([str(source), str(next(source.rglob("*.jpg")) / "below a file")])
     with pytest.raises(UsageError, match="nothing is not a folder"):
         main([str(tmp_path / "nothing"), str(tmp_path / "new")])

@@ -10,6 +10,9 @@ from src.settings.config import DEFAULTS, load_config
 from src.settings.upstream_flags import flags_of
 
 DATA = "/data/imagenet"
+# Of the flags that change nothing, those that may stand without a value.
+IDLE_SWITCHES = {"save_checkpoint", "enable_graph_kernel", "enable_reduce_precision", "enable_profiling", "run_prof"}
+IDLE_SWITCHES |= {"enable_checkpoint_dir", "enable_eval_on_train_dataset"}
 
 
 def changed(config, recipe: str) -> dict:
@@ -279,6 +282,7 @@ def test_meanings(words, key, value):
         ("./transfer_config.yaml", "1", "shufflenetv1_transfer"),
         ("gpu_default_config.yaml", "1", "shufflenetv1_gpu_1p"),
         ("./gpu_default_config.yaml", "8", "shufflenetv1_gpu_8p"),
+        ("gpu_default_config.yaml", "many", "shufflenetv1_gpu_1p"),
     ],
 )
 def test_shufflenets_configuration_files_are_known_by_name(monkeypatch, file, devices, recipe):
@@ -318,6 +322,14 @@ def test_what_cannot_be_done_says_what_can(program, words, said):
         parse_arguments(words.split(), program)
 
 
+@pytest.mark.parametrize("flag", ["multiprocessing-distributed", "run_distribute"])
+def test_one_process_can_be_asked_for_whatever_the_recipe_says(tmp_path, flag):
+    (tmp_path / "recipe.yaml").write_text("is_distributed: true\n")
+    words = ["--config_path", str(tmp_path / "recipe.yaml")]
+    assert parse_arguments([*words, f"--{flag}=False"], "train").is_distributed is False
+    assert parse_arguments([*words, f"--{flag}"], "train").is_distributed is True
+
+
 @pytest.mark.parametrize("program", ["train", "eval", "export"])
 def test_a_flag_that_changes_nothing_says_so(program, capsys):
     idle = 0
@@ -328,6 +340,12 @@ def test_a_flag_that_changes_nothing_says_so(program, capsys):
         shown = f"{'-' if len(name) == 1 else '--'}{name}"
         assert parse_arguments([shown, "1"], program).values() == DEFAULTS
         assert capsys.readouterr().out == f"note: {shown}: {flag.note}\n"
+        if name in IDLE_SWITCHES:
+            assert parse_arguments([shown, "--seed", "3"], program).seed == 3
+            capsys.readouterr()
+        else:
+            with pytest.raises(UsageError, match=f"{shown} needs a value"):
+                parse_arguments([shown, "--seed", "3"], program)
     assert idle > 5
 
 
