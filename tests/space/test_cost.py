@@ -208,6 +208,20 @@ def test_sums_as_in_upstreams_table():
     assert round(sum_score(585, 6.9), 2) == 3.81
 
 
+@pytest.mark.parametrize(
+    ("model", "flops", "params"),
+    [
+        ("SinglePathOneShot", 328, 3.4),
+        ("MobileNetV3_large", 217, 5.4),
+        ("MobileNetV2_1.4", 585, 6.9),
+        ("ShuffleNetV2+_medium", 222, 5.6),
+    ],
+)
+def test_a_comparison_model_scores_1_beside_itself(model, flops, params):
+    assert normalized_score(flops, params, model) == 1
+    assert normalized_score(2 * flops, params, model) == normalized_score(flops, 2 * params, model) == 1.5
+
+
 @pytest.mark.parametrize("model", COMPARISONS)
 def test_score_table_is_the_score(model):
     genes = Domain.of(PLUS).sample(np.random.default_rng(1), 20)
