@@ -1,16 +1,15 @@
 """Rank tables: their form, where addresses come from, and what is refused."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from src.errors import UsageError
+from src.errors import UsageError, run
+from src.launch import rank_tables
 from src.launch.rank_tables import (
     addresses,
+    main,
     merge,
     parse_range,
     parse_visible,
@@ -20,7 +19,6 @@ from src.launch.rank_tables import (
     read_table,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 CONF = "address_0=192.168.100.100\nnetmask_0=255.255.255.0\n address_3 = 192.168.100.103\n"
 
 
@@ -100,40 +98,52 @@ def test_other_files_are_not_tables(tmp_path, text):
         read_table(path)
 
 
-def command(folder: Path, *arguments: str, tool: str = "") -> subprocess.CompletedProcess:
-    tools = folder / "tools"
-    tools.mkdir(exist_ok=True)
-    if tool:
-        (tools / "hccn_tool").write_text(f"#!/bin/sh\n{tool}\n")
-        (tools / "hccn_tool").chmod(0o755)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tools}:/usr/bin:/bin"}
-    words = [sys.executable, "-m", "src.launch.rank_tables", *arguments]
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """Runs the command beside a driver's tool that does ``tool``; returns its status, output and error."""
+    (tmp_path / "tools").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}:/usr/bin:/bin")
+
+    def call(*arguments: str, tool: str = "") -> tuple[int, str, str]:
+        if tool:
+            Path("tools/hccn_tool").write_text(f"#!/bin/sh\n{tool}\n")
+            Path("tools/hccn_tool").chmod(0o755)
+        status = 0
+        try:
+            run(main, list(arguments))
+        except SystemExit as end:
+            status = end.code
+        return status, *capsys.readouterr()
+
+    return call
 
 
-def test_command_writes_and_merges(tmp_path):
+def test_command_writes_and_merges(command):
     for server in ("10.0.0.1", "10.0.0.2"):
-        made = command(tmp_path, "--server_ip", server, "--device_num", "[0,8)", tool='echo "ipaddr:192.168.1.$2"')
-        assert made.returncode == 0, made.stderr
+        made = command("--server_ip", server, "--device_num", "[0,8)", tool='echo "ipaddr:192.168.1.$2"')
+        assert (made[0], made[2]) == (0, "")
     names = [f"hccl_8p_01234567_10.0.0.{n}.json" for n in (1, 2)]
-    table = json.loads((tmp_path / names[0]).read_text())
+    table = json.loads(Path(names[0]).read_text())
     assert [card["device_ip"] for card in table["server_list"][0]["device"]] == [f"192.168.1.{n}" for n in range(8)]
-    assert (tmp_path / names[0]).read_text().startswith('{\n    "version"')
-    merged = command(tmp_path, "merge", *names)
-    assert merged.returncode == 0 and "hccl_2s_16p.json" in merged.stdout
-    assert len(json.loads((tmp_path / "hccl_2s_16p.json").read_text())["server_list"]) == 2
+    assert Path(names[0]).read_text().startswith('{\n    "version"')
+    status, printed, _ = command("merge", *names)
+    assert status == 0 and "hccl_2s_16p.json" in printed
+    assert len(json.loads(Path("hccl_2s_16p.json").read_text())["server_list"]) == 2
 
 
-def test_command_asks_the_physical_cards(tmp_path):
+def test_command_asks_the_physical_cards(command):
     words = ("--server_ip", "s", "--device_num", "2", "--visible_devices", "6,3")
-    assert command(tmp_path, *words, tool='echo "ipaddr:192.168.1.$2"').returncode == 0
-    table = json.loads((tmp_path / "hccl_2p_01_s.json").read_text())
+    assert command(*words, tool='echo "ipaddr:192.168.1.$2"')[0] == 0
+    table = json.loads(Path("hccl_2p_01_s.json").read_text())
     cards = [(card["device_id"], card["device_ip"]) for card in table["server_list"][0]["device"]]
     assert cards == [("0", "192.168.1.6"), ("1", "192.168.1.3")]
 
 
-def test_command_without_a_driver_says_what_to_do(tmp_path):
-    result = command(tmp_path, "--server_ip", "10.0.0.1", tool="exit 1")
-    assert result.returncode == 2
-    assert "msrun" in result.stderr and "Traceback" not in result.stderr
-    assert not list(tmp_path.glob("*.json"))
+@pytest.mark.parametrize("tool", ["", "echo ipaddr:1.2.3.4; exit 1"], ids=["absent", "failing"])
+def test_command_without_a_driver_says_what_to_do(command, monkeypatch, tool):
+    monkeypatch.setattr(rank_tables, "HCCN_TOOL", "/nowhere/hccn_tool")
+    status, _, error = command("--server_ip", "10.0.0.1", tool=tool)
+    assert status == 2
+    assert error.startswith("error: no network address of card 0, 1") and "msrun" in error
+    assert not list(Path().glob("*.json"))
