@@ -162,14 +162,38 @@ def test_infeasible_constraints_end_at_once(name):
     ("name", "options"),
     [
         ("genetic", {"retain": 1}),
+        ("genetic", {"retain": 51}),
         ("genetic", {"iterations": 0}),
         ("megvii", {"mutations": 30, "crossovers": 30}),
+        ("megvii", {"select": 1}),
+        ("megvii", {"generations": 0}),
         ("pareto", {"objectives": []}),
+        ("pareto", {"population": 1}),
+        ("pareto", {"generations": 0}),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(name, options):
     with pytest.raises(UsageError):
         search(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "total"),
+    [
+        ("random", {"count": 1}, 1),
+        ("genetic", {"population": 2, "iterations": 1, "retain": 2}, 2),
+        ("genetic", {"population": 6, "iterations": 3, "retain": 2, "survive": 0.0}, 14),
+        ("megvii", {"population": 4, "generations": 1, "select": 2, "mutations": 2, "crossovers": 2}, 4),
+        ("megvii", {"population": 5, "generations": 3, "select": 2, "mutations": 2, "crossovers": 2}, 15),
+        ("pareto", {"population": 2, "generations": 1}, 2),
+        ("pareto", {"population": 4, "generations": 3}, 12),
+    ],
+)
+def test_a_search_asks_for_as_many_paths_as_it_says(name, options, total):
+    a_search = search(name, **options)
+    assert a_search.total() == total
+    run(a_search)
+    assert len(a_search.genes) == total
 
 
 def test_unknown_search_is_refused():

@@ -13,6 +13,7 @@ from src.space.sampler import (
     METHODS,
     ChannelSchedule,
     RejectionSampler,
+    SandwichSampler,
     Stroll,
     StrollingSampler,
     make_sampler,
@@ -45,8 +46,10 @@ def test_options_of_the_schedule():
     assert smallest_scales("OneShot", [59, 60], warm_up=False) == [2.0, 0.2]
     assert ChannelSchedule(PLUS).channel_range(10_000) == (9, 9)
     assert ChannelSchedule(PLUS, fixed=4).channel_range(0) == (4, 4)
-    with pytest.raises(UsageError, match="no channel index 10"):
-        ChannelSchedule(PLUS, fixed=10)
+    assert ChannelSchedule(PLUS, fixed=0).channel_range(0) == (0, 0)
+    for wrong in (-2, 10):
+        with pytest.raises(UsageError, match=f"no channel index {wrong}"):
+            ChannelSchedule(PLUS, fixed=wrong)
 
 
 def test_warm_up_of_a_reduced_space_stays_inside_it():
@@ -217,9 +220,33 @@ def test_bounds_from_a_configuration():
 
 
 def test_stroll_settings_that_mean_nothing_are_refused():
-    for wrong in ({"flops_low": 400}, {"cuts": 0}, {"parents": 11}, {"pick_floor": 10}, {"mutation": 0}):
-        with pytest.raises(UsageError):
-            Stroll(**wrong)
+    for name, values in {
+        "flops_low": (-1, 330, 400),
+        "params_low": (-1, 5, 6),
+        "cuts": (0,),
+        "parents": (1, 11),
+        "mutation": (0, 1.1),
+        "pick_interval": (0,),
+        "pick_floor": (-1, 10),
+    }.items():
+        for value in values:
+            with pytest.raises(UsageError):
+                Stroll(**{name: value})
+    Stroll(flops_low=0, params_low=0, cuts=1, children=2, parents=2, mutation=1, pick_interval=1, pick_floor=1)
+
+
+def test_bins_and_groups_that_mean_nothing_are_refused():
+    flops = cost_tables(PLUS)["flops"]
+    for low, high, width in ((-10, 360, 10), (360, 360, 10), (370, 360, 10), (290, 360, 0)):
+        with pytest.raises(UsageError, match=f"bins from {low} to {high} of width {width} do not exist"):
+            make_sampler("binned", ONESHOT, 1, 1, bins=(low, high, width))
+    with pytest.raises(UsageError, match="at least 3 paths"):
+        SandwichSampler(ONESHOT, 1, flops, group=2)
+    threes = SandwichSampler(ChannelSchedule(PLUS, start_epoch=0, warm_up=False), 1, flops, group=3)
+    costs = flops.totals(np.stack([threes.draw() for _ in range(6)])).reshape(2, 3)
+    low, high = flops.range(Domain.of(PLUS))
+    assert (costs[:, 0] == high).all() and (costs[:, 1] == low).all()
+    assert ((low < costs[:, 2]) & (costs[:, 2] < high)).all()
 
 
 @pytest.mark.parametrize(

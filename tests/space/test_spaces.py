@@ -1,5 +1,6 @@
 """The search space against the published tables of widths and choices."""
 
+import argparse
 import subprocess
 import sys
 
@@ -14,9 +15,11 @@ from src.space.spaces import (
     Architecture,
     Domain,
     Space,
+    add_space_arguments,
     different_pairs,
     from_genes,
     make_space,
+    space_of_arguments,
     to_genes,
 )
 
@@ -112,6 +115,24 @@ def test_unknown_names_are_refused_with_the_nearest():
         make_space("Oneshot")
     with pytest.raises(UsageError, match="did you mean 'use_se'"):
         make_space("OneShot", use_es=True)
+
+
+def test_flags_say_which_space():
+    parser = argparse.ArgumentParser()
+    add_space_arguments(parser)
+
+    def space(line: str) -> Space:
+        return space_of_arguments(parser.parse_args(line.split()))
+
+    assert space("") == LAYOUTS["OneShot"] == make_space("OneShot", input_size=224, use_se=False)
+    assert space("--layout digits") == make_space("digits", input_size=32, num_classes=10)
+    assert space("--image_size 32 --use_se") == make_space("OneShot", input_size=32, use_se=True)
+    assert space("--image_size 299 --last_conv_after_pooling") == make_space(
+        "OneShot", input_size=299, last_conv_after_pooling=True
+    )
+    for size in (-1, 31, 300):
+        with pytest.raises(UsageError, match=f"image_size is {size}; it must be from 32 to 299"):
+            space(f"--image_size {size}")
 
 
 def test_genes_and_paths_are_the_same_thing():
