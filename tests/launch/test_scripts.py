@@ -360,6 +360,13 @@ def test_a_launch_counts_the_ranks_of_the_whole_job(place, line, environment, ra
     assert config.lr == load_config(config.recipe).lr
 
 
+def test_a_flag_without_its_value_is_not_given():
+    command = asked("test/train_eval_8p.sh --data_path=data --checkpoint_path= --batch_size=").command
+    assert command[command.index("--checkpoint_path") + 1].endswith("runs/mnasnet_gpu_1p-1")
+    assert "--checkpoint_path=" not in command
+    assert command[-1] == "--batch_size="  # not the script's to judge
+
+
 @pytest.mark.parametrize(
     ("count", "published", "chosen"),
     [(1, "1 8", 1), (2, "1 8", 8), (8, "1 4 8", 4), (1, "4 8", 4), (4, "1", 1), (9, "16", 16)],

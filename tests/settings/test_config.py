@@ -156,6 +156,14 @@ def test_what_makes_no_sense_is_refused_by_name(recipe, text, said):
     assert "recipe.yaml" in message
 
 
+def test_a_recipe_has_128_kib_and_20_levels_at_most(recipe):
+    assert read_yaml(recipe("#" * (1 << 17))) == {}
+    for ahead in ("", "1, 2, 3, "):  # levels count, not items
+        read_yaml(recipe(f"a: [{ahead}" + "[" * 18 + "]" * 19))
+        with pytest.raises(UsageError, match="nested too deeply"):
+            read_yaml(recipe(f"a: [{ahead}" + "[" * 19 + "]" * 20))
+
+
 def test_a_file_that_is_not_there_names_its_nearest_recipe():
     with pytest.raises(UsageError, match="did you mean 'spnasnet_cpu'"):
         load_config("spnasnet_cp")
@@ -385,6 +393,7 @@ def test_the_saved_configuration_reloads_to_an_equal_one(tmp_path):
     again = load_config(path)
     assert again.values() == config.values()
     assert again.notes == config.notes
+    assert "ünïcode" in path.read_text(encoding="utf-8")
     assert again.recipe == tmp_path.name
 
 
