@@ -278,6 +278,15 @@ def test_a_foreign_key_is_refused_with_the_program_it_belongs_to():
     parse_arguments(["--config_path", "spnasnet_gpu_8p"], "eval")  # a recipe serves every program
 
 
+@pytest.mark.parametrize("program", ["train", "search"])
+def test_a_run_that_is_resumed_keeps_its_own_configuration(program, tmp_path):
+    (tmp_path / "config.yaml").write_text("model: spos_oneshot\nseed: 5\nsearch_top: 2\nlr: 0.5\n")
+    for words in (["--resume", str(tmp_path)], ["--run_dir", str(tmp_path), "--resume", "auto"]):
+        config = parse_arguments([*words, "--batch_size", "7"], program)
+        assert (config.model, config.seed, config.search_top, config.lr) == ("spos_oneshot", 5, 2, 0.5)
+        assert config.batch_size == 7
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_holds_every_key_of_the_program_and_no_other(program, capsys):
     with pytest.raises(SystemExit) as end:
