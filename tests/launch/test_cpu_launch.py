@@ -1,4 +1,7 @@
-"""The CPU launchers for real, on a copy of the repository that has one network more: two processes against one."""
+"""The CPU launchers for real, on a copy of the repository that has one network more: two processes against one.
+
+The one is this process: test_launchers.py says what the launchers make of a single rank.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
 
+import eval as evaluation
+import train
 from src.cpu.build import cache_folder
 from src.runs.checkpoint import Checkpoint, list_checkpoints, read_checkpoint
 from tests.images import class_folders
@@ -86,9 +92,10 @@ def trained(repository, photos) -> Path:
     return run
 
 
-def test_two_processes_train_as_one_on_the_joint_batch(repository, photos, trained):
+def test_two_processes_train_as_one_on_the_joint_batch(tiny_model, repository, photos, trained):
     alone = repository / "one process"
-    start(repository, "run_standalone_train_cpu.sh", photos, "--run_dir", alone)
+    recipe = repository / "configs" / "tiny_cpu.yaml"
+    train.main(["--config_path", str(recipe), "--data_path", str(photos), "--run_dir", str(alone)])
     single, double = weights_of(alone), weights_of(trained)
     assert double.meta["position"]["epoch"] == 6 and double.meta["position"]["step"] == 2
     assert sorted(double.weights) == sorted(single.weights)
@@ -97,15 +104,20 @@ def test_two_processes_train_as_one_on_the_joint_batch(repository, photos, train
 
 
 def evaluated(repository: Path, trained: Path, images: Path, ranks: int) -> dict:
-    """What run_eval_cpu.sh finds on the images of a folder, without the speed."""
+    """What run_eval_cpu.sh with two ranks or eval.py in this process finds on a folder's images, without the speed."""
     result = repository / f"{images.name}-{ranks}.json"
-    start(repository, "run_eval_cpu.sh", images, trained, "--ranks", str(ranks), "--batch_size", "4", "--json", result)
+    words = [str(word) for word in ("--batch_size", 4, "--json", result)]
+    if ranks > 1:
+        start(repository, "run_eval_cpu.sh", images, trained, "--ranks", ranks, *words)
+    else:
+        evaluation.main(["--val_data_path", str(images), "--checkpoint_path", str(trained), *words])
+        ms.set_context(mode=ms.PYNATIVE_MODE)
     figures = json.loads(result.read_text())
     return {key: figures[key] for key in ("loss", "top1", "top5", "images", "total")}
 
 
 @pytest.mark.slow
-def test_ranks_with_statistics_of_their_own_judge_by_those_that_are_saved(repository, photos, tmp_path):
+def test_ranks_with_statistics_of_their_own_judge_by_those_that_are_saved(tiny_model, repository, photos, tmp_path):
     data, run = tmp_path / "data", repository / "own statistics"
     class_folders(data / "train", per_class=9, height=32, width=32)
     class_folders(data / "val", per_class=5, height=32, width=32)
@@ -123,7 +135,7 @@ COUNTS = [13, *(pytest.param(count, marks=pytest.mark.slow) for count in (3, 4, 
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_two_processes_evaluate_as_one(repository, trained, tmp_path, count):
+def test_two_processes_evaluate_as_one(tiny_model, repository, trained, tmp_path, count):
     folder = class_folders(tmp_path / f"val{count}", per_class=11, height=32, width=32)
     for path in sorted(folder.rglob("*.jpg"), key=lambda path: (int(path.stem), path.parent))[count:]:
         path.unlink()
