@@ -22,12 +22,8 @@ help:
 	@echo "make spos-tutorial  SPOS on the digits: train a supernet, search it, train what was found (about six minutes)"
 	@echo "make test           set up and run the tests (CPU only)"
 	@echo "make test-all       the same with the slow suites, the C++ tests under sanitizers, and its linters"
-<<<<<<< Updated upstream
 	@echo "make mutants        wrong lines put into the pure modules: which do their tests notice? (MODULE=src/files.py: one)"
-	@echo "make lint           ruff and shellcheck"
-=======
 	@echo "make lint           ruff, shellcheck and clang-format"
->>>>>>> Stashed changes
 	@echo "make format         reformat the code"
 	@echo "make bench          measure speed; prints a table"
 	@echo "make clean          remove environment and caches (runs/ and data/ stay)"
