@@ -184,8 +184,9 @@ def test_a_recipe_is_found_by_name_and_path_from_anywhere(tmp_path, monkeypatch,
     ):
         config = load_config(name)
         assert (config.recipe, config.model) == ("spnasnet_cpu", "spnasnet")
-    (tmp_path / "spnasnet_cpu").write_text("model: mnasnet")
-    assert load_config("spnasnet_cpu").model == "mnasnet"  # a file here comes first, as with every name
+    for name in ("spnasnet_cpu", "spnasnet_gpu_8p", "spnasnet_gpu_8p.yaml"):
+        (tmp_path / name).write_text("model: mnasnet")
+        assert load_config(name).model == "mnasnet"  # a file here comes first, as with every name
 
 
 def test_command_line_over_recipe_over_default(recipe):
