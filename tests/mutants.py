@@ -15,9 +15,11 @@ import contextlib
 import difflib
 import gc
 import importlib
+import math
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -146,18 +148,24 @@ def draw(module: str, count: int, seed: int) -> list[Mutant]:
     for name, occurrence in generator.sample(changes, min(count, len(changes))):
         try:
             changed = mutate_code(source, get_operator(name)(), occurrence)
-        except (
-            AttributeError
-        ):  # Cosmic Ray 8.7.0 cannot replace an exception with a dotted name, as in (json.Error, OSError)
+        except AttributeError:  # Cosmic Ray 8.7.0 replaces no exception that has a dot in its name
             continue
         diff = difflib.unified_diff(source.splitlines(), changed.splitlines(), module, module, lineterm="", n=0)
         mutants.append(Mutant(module, changed, "\n".join(list(diff)[2:])))
     return mutants
 
 
-def test(mutant: Mutant, tests: Sequence[str]) -> None:
+class Limit(NamedTuple):
+    """Seconds that a mutant's tests may take: a change can make a loop endless."""
+
+    elapsed: float
+    processor: float
+
+
+def test(mutant: Mutant, tests: Sequence[str], limit: Limit) -> None:
     """Runs the tests of a mutant in this process, which ends with their exit status: 0 where they notice nothing."""
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit.processor),) * 2)
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(silence, stream)
@@ -165,8 +173,8 @@ def test(mutant: Mutant, tests: Sequence[str]) -> None:
     os._exit(pytest.main(["-x", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]))
 
 
-def statuses(mutants: Sequence[Mutant], tests: Sequence[str], workers: int, seconds: float) -> list[int | None]:
-    """Exit status of each mutant's tests; None where they were still running after ``seconds``."""
+def statuses(mutants: Sequence[Mutant], tests: Sequence[str], workers: int, limit: Limit) -> list[int | None]:
+    """Exit status of each mutant's tests; None where they were still running at their limit."""
     fork = multiprocessing.get_context("fork")
     result: list[int | None] = [None] * len(mutants)
     waiting = list(enumerate(mutants))[::-1]
@@ -174,9 +182,9 @@ def statuses(mutants: Sequence[Mutant], tests: Sequence[str], workers: int, seco
     while waiting or running:
         while waiting and len(running) < workers:
             index, mutant = waiting.pop()
-            process = fork.Process(target=test, args=(mutant, tests))
+            process = fork.Process(target=test, args=(mutant, tests, limit))
             process.start()
-            running[process.sentinel] = (index, process, time.monotonic() + seconds)
+            running[process.sentinel] = (index, process, time.monotonic() + limit.elapsed)
         wait(list(running), timeout=1)
         for sentinel, (index, process, end) in list(running.items()):
             if process.is_alive() and time.monotonic() < end:
@@ -199,22 +207,28 @@ def copy_tree(target: Path) -> None:
             shutil.copy2(ROOT / name, target / name)
 
 
+def processor_time() -> float:
+    """Seconds that this process and those it has waited for spent so far."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def measure(module: str, count: int, seed: int, workers: int) -> tuple[int, int]:
     """Tests a module's mutants and prints those that went unnoticed; returns how many were noticed, and of how many."""
     tests = [f"tests/{name}" for name in MODULES[module]]
-    begin = time.monotonic()
+    begin, spent = time.monotonic(), processor_time()
     unchanged = Mutant(module, Path(module).read_text(encoding="utf-8"), "")
-    if statuses([unchanged], tests, 1, 600) != [0]:
+    if statuses([unchanged], tests, 1, Limit(600, 600)) != [0]:
         sys.exit(f"error: {' '.join(tests)} fail without any change")
-    limit = 10 + 5 * (time.monotonic() - begin)
+    limit = Limit(10 + 5 * (time.monotonic() - begin), 2 + 3 * (processor_time() - spent))
     mutants = draw(module, count, seed)
     noticed = 0
     for mutant, status in zip(mutants, statuses(mutants, tests, workers, limit), strict=True):
         noticed += status != 0
         if status == 0:
             print(f"{module} {mutant.diff}", flush=True)
-    took = time.monotonic() - begin
-    print(f"{module}: {noticed} of {len(mutants)} noticed ({took:.0f} s)\n", flush=True)
+    took, spent = time.monotonic() - begin, processor_time() - spent
+    print(f"{module}: {noticed} of {len(mutants)} noticed ({took:.0f} s, {spent:.0f} of a processor)\n", flush=True)
     return noticed, len(mutants)
 
 
