@@ -8,7 +8,7 @@ import pytest
 
 from src.errors import UsageError
 from src.space.constraints import Bound, Constraints, read_bounds
-from src.space.cost import cost_tables
+from src.space.cost import Table, cost_tables
 from src.space.sampler import (
     METHODS,
     ChannelSchedule,
@@ -203,6 +203,20 @@ def test_tight_bounds_are_met_by_moving_paths_into_them():
     genes = constraints.sample(Domain.of(PLUS), np.random.default_rng(0), 5)
     assert constraints.satisfied(genes).all()
     assert (constraints.excess(genes) == 0).all()
+
+
+def test_excess_is_in_shares_of_a_costs_span():
+    """Widths 0 to 4 at one position cost 0 to 4 of it; a cost that no choice changes counts as it is."""
+    rising = Table("rising", "", 0.0, np.broadcast_to(np.arange(5.0), (1, 4, 5)))
+    flat = Table("flat", "", 1.0, np.zeros((1, 4, 5)))
+    genes = np.array([[0, width] for width in range(5)], np.int8)
+
+    def excess(*bounds: Bound) -> list[float]:
+        return Constraints({"rising": rising, "flat": flat}, bounds).excess(genes).tolist()
+
+    assert excess(Bound("rising", 1, 3)) == [0.25, 0, 0, 0, 0.25]
+    assert excess(Bound("flat", 1, 1)) == [0] * 5
+    assert excess(Bound("rising", 1, 2), Bound("flat", 3, 4)) == [2.25, 2, 2, 2.25, 2.5]
 
 
 def test_bounds_from_a_configuration():
