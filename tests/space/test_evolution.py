@@ -78,6 +78,16 @@ def test_genetic_keeps_the_fittest_and_asks_only_for_what_is_new():
         assert len(a_search.ask()) == 7
 
 
+def test_children_are_drawn_until_there_are_enough():
+    """More than the 128 of one batch, unmutated: each gene is that of one of the two parents."""
+    a_search = search("genetic", bounds=[], population=300, iterations=2, retain=2, survive=0.0, mutation=0.0)
+    first = a_search.ask()
+    a_search.tell(first, accuracy_of(first))
+    children, parents = a_search.ask(), a_search.members[:2]
+    assert len(children) == 298
+    assert ((children == parents[0]) | (children == parents[1])).all()
+
+
 def test_upstream_sizes_are_the_defaults():
     genetic, megvii = search("genetic"), search("megvii")
     assert (genetic.population, genetic.iterations, genetic.retain) == (50, 20, 10)
@@ -126,6 +136,7 @@ def test_pareto_search_spreads_over_the_front():
 def test_pareto_front_of_a_small_example():
     values = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [2.0, 3.0], [2.0, 2.0]])
     assert evolution.pareto_front(values).tolist() == [0, 1, 2]
+    assert evolution.pareto_front(values[::-1]).tolist() == [0, 2, 4]  # what is dominated stands before it
 
 
 @pytest.mark.parametrize("first", ["blocks", "channels"])
@@ -136,11 +147,14 @@ def test_two_stages_fix_what_the_first_found(first):
     def second(best):
         path = from_genes(best[None])[0]
         fixed = {"blocks": path.blocks} if first == "blocks" else {"channels": path.channels}
-        return search("genetic", 2, bounds=[], domain=Domain.of(SPACE, **fixed), **SMALL["genetic"])
+        options = {**SMALL["genetic"], "iterations": 4}
+        return search("genetic", 2, bounds=[], domain=Domain.of(SPACE, **fixed), **options)
 
     stages = evolution.TwoStageSearch(search("genetic", bounds=[], domain=start, **SMALL["genetic"]), second)
+    total = stages.total()
     asked = run(stages)
-    half = len(asked) // 2
+    assert (total, stages.total()) == (2 * (16 + 7 * 12), 16 + 7 * 12 + 16 + 3 * 12)
+    half = SMALL["genetic"]["iterations"]
     early, late = np.concatenate(asked[:half]), np.concatenate(asked[half:])
     part = slice(0, length) if first == "blocks" else slice(length, None)
     other = slice(length, None) if first == "blocks" else slice(0, length)
