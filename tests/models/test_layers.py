@@ -198,10 +198,16 @@ def test_dropout_is_made_of_operators_and_types_that_every_device_has(tmp_path):
     graph = ModelProto.FromString(file.read_bytes()).graph
 
     found: dict[str, set[str]] = {}
+    constants: dict[str, int] = {}
     for node in graph.node:
         types = {TensorProto.DataType.Name(t.data_type) for a in node.attribute for t in a.tensors}
         assert not {kind for kind in types if kind.startswith("UINT")}, node.op_type
-        found.setdefault(node.op_type.removeprefix("REF::").partition(":")[0], set()).update(types)
+        operator = node.op_type.removeprefix("REF::").partition(":")[0]
+        found.setdefault(operator, set()).update(types)
+        if operator == "Constant" and types == {"INT64"}:
+            constants[node.output[0]] = int(np.frombuffer(node.attribute[0].tensors[0].raw_data, np.int64)[0])
+        if operator == "Mul" and types == {"INT64"}:  # of a word of 32 bits: nowhere does a product wrap around
+            assert abs(constants[node.input[1]]) * (2**32 - 1) < 2**63
     assert found["Mul"] >= {"FLOAT", "INT64"}
     for operator in found.keys() - bookkeeping:
         assert found[operator] <= documented[operator], operator
