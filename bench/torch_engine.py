@@ -77,8 +77,6 @@ FORWARD = {
     "SequentialCell": sequence,
     "InvertedBottleneck": bottleneck,
     "ShuffleUnit": shuffle_unit,
-    "ShuffleBody": chain("expand", "depthwise", "project"),
-    "XceptionBody": chain("depthwise1", "expand", "depthwise2", "mix", "depthwise3", "project"),
     "ChoiceBlock": choice_block,
     "Both": lambda self, x: (x, x),
     "Split": lambda self, x: x.chunk(2, 1),

@@ -1,8 +1,8 @@
-"""Single Path One-Shot NAS (arXiv 1904.00420): the networks it found, and the blocks it chose from.
+"""Single Path One-Shot NAS (arXiv 1904.00420): the networks it found, and any other path of its spaces.
 
-Twenty blocks in four stages, each one of four kinds (BLOCKS) with a searched inner width. Three
-networks of the MXNet re-implementation (CanyonWind/Single-Path-One-Shot-NAS-MXNet) are registered;
-any other path is one of them with other ``block_choices`` and ``channel_choices``.
+A path picks an op and an inner width for each position of a space (src/space/spaces.py). Three networks
+of the MXNet re-implementation (CanyonWind/Single-Path-One-Shot-NAS-MXNet) are registered; any other
+path is one of them with other ``block_choices`` and ``channel_choices``.
 
 Batch-norm eps 1e-5, first shift 1e-4. Convolutions start N(0, 1 / inputs per group), but stem,
 squeeze-excite, the convolution after pooling and the classifier N(0, 0.01); biases zero.
@@ -10,7 +10,8 @@ squeeze-excite, the convolution after pooling and the classifier N(0, 0.01); bia
 
 import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Initializer, Normal, Zero
@@ -27,96 +28,52 @@ from src.models.layers import (
     SqueezeExcite,
     initialise,
 )
-from src.space.choices import (
-    BLOCKS,
-    FIRST_SE_STAGE,
-    KERNELS,
-    LAYOUTS,
-    ONESHOT_BLOCKS,
-    ONESHOT_CHANNELS,
-    S_PLUS_BLOCKS,
-    S_PLUS_CHANNELS,
-    STEM_CHANNELS,
-    XCEPTION,
-    ceil8,
-    mid_channels,
-)
+from src.space.blocks import IN, MID, OUT, Op, Part, gate_width
+from src.space.spaces import LAYOUTS, ONESHOT, S_PLUS, Architecture, Position, Space, make_space
 
 
-class ShuffleBody(nn.Cell):
-    """SNB-k, the ShuffleNetV2 body: 1x1, depthwise k x k, 1x1."""
-
-    def __init__(self, in_channels: int, mid: int, out: int, kernel: int, stride: int, norm: BatchNorm, act: str):
-        super().__init__()
-        self.expand = ConvNormAct(in_channels, mid, norm=norm, act=act)
-        self.depthwise = ConvNormAct(mid, mid, kernel, stride, groups=mid, norm=norm)
-        self.project = ConvNormAct(mid, out, norm=norm, act=act)
-
-    def construct(self, x: Tensor) -> Tensor:
-        return self.project(self.depthwise(self.expand(x)))
-
-
-class XceptionBody(nn.Cell):
-    """SXB-3: three times depthwise 3x3 and 1x1."""
-
-    def __init__(self, in_channels: int, mid: int, out: int, stride: int, norm: BatchNorm, act: str):
-        super().__init__()
-        self.depthwise1 = ConvNormAct(in_channels, in_channels, 3, stride, groups=in_channels, norm=norm)
-        self.expand = ConvNormAct(in_channels, mid, norm=norm, act=act)
-        self.depthwise2 = ConvNormAct(mid, mid, 3, groups=mid, norm=norm)
-        self.mix = ConvNormAct(mid, mid, norm=norm, act=act)
-        self.depthwise3 = ConvNormAct(mid, mid, 3, groups=mid, norm=norm)
-        self.project = ConvNormAct(mid, out, norm=norm, act=act)
-
-    def construct(self, x: Tensor) -> Tensor:
-        x = self.expand(self.depthwise1(x))
-        return self.project(self.depthwise3(self.mix(self.depthwise2(x))))
+def cells_of(
+    parts: Iterable[Part], channels: Mapping[str, int], stride: int, norm: BatchNorm, act: str
+) -> nn.SequentialCell:
+    """The cells of ``parts``, under their names, with so many ``channels`` for IN, MID and OUT."""
+    cells = OrderedDict()
+    for part in parts:
+        inputs = channels[part.source]
+        cells[part.name] = ConvNormAct(
+            inputs,
+            channels[part.target],
+            part.kernel,
+            stride if part.is_strided else 1,
+            groups=inputs if part.is_depthwise else 1,
+            norm=norm,
+            act=act if part.has_act else None,
+        )
+    return nn.SequentialCell(cells)
 
 
 class ChoiceBlock(nn.Cell):
-    """One block of a path.
+    """An op of SPOS at its position.
 
     Stride 1: the channels are shuffled, the first half passes, the second goes through the body.
     Stride 2: projection and body both take the whole input. Output: [passed or projected, body].
 
     Args:
-        choice: index into BLOCKS.
         mid: inner width of the body.
-        use_se: squeeze-excite as the body's last operation.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        stride: int,
-        choice: int,
-        mid: int,
-        use_se: bool,
-        norm: BatchNorm,
-        act: str,
-    ):
+    def __init__(self, position: Position, op: Op, mid: int, norm: BatchNorm):
         super().__init__()
-        kernel = KERNELS[choice]
+        stride, act = position.stride, position.act
         if stride == 1:
-            entering = in_channels // 2
             self.shortcut = nn.Identity()
-            self.divide = ShuffledHalves(in_channels, 2)
+            self.divide = ShuffledHalves(position.in_channels, 2)
         else:
-            entering = in_channels
-            self.shortcut = nn.SequentialCell(
-                OrderedDict(
-                    depthwise=ConvNormAct(in_channels, in_channels, kernel, stride, groups=in_channels, norm=norm),
-                    project=ConvNormAct(in_channels, in_channels, norm=norm, act=act),
-                )
-            )
+            self.shortcut = cells_of(op.shortcut, {IN: position.in_channels}, stride, norm, act)
             self.divide = Both()
-        out = channels - entering
-        if choice == XCEPTION:
-            self.body = XceptionBody(entering, mid, out, stride, norm, act)
-        else:
-            self.body = ShuffleBody(entering, mid, out, kernel, stride, norm, act)
-        self.se = SqueezeExcite(out, ceil8(out // 4)) if use_se else nn.Identity()
+        channels = {IN: position.main_in, MID: mid, OUT: position.main_out}
+        self.body = cells_of(op.body, channels, stride, norm, act)
+        out = position.main_out
+        self.se = SqueezeExcite(out, gate_width(out)) if position.has_se else nn.Identity()
         self.join = Concat()
 
     def construct(self, x: Tensor) -> Tensor:
@@ -131,25 +88,103 @@ class Both(nn.Cell):
         return x, x
 
 
-def choices(option: str, values: str | Sequence[int], length: int, known: int) -> tuple[int, ...]:
-    """``length`` indices below ``known``, from a sequence or a list in one string, ``0,3,1,...``.
+class Assembled(NamedTuple):
+    """The cells of a network around its positions, under their names.
+
+    Attributes:
+        features, hidden: before and after pooling.
+        channels: that the classifier takes.
+    """
+
+    features: OrderedDict[str, nn.Cell]
+    hidden: OrderedDict[str, nn.Cell]
+    channels: int
+
+
+def assemble(
+    space: Space,
+    make_block: Callable[[Position], nn.Cell],
+    norm: BatchNorm,
+    make_stage: Callable[[list[nn.Cell]], nn.Cell] = nn.SequentialCell,
+) -> Assembled:
+    """Stem, stages and head of ``space``, with what ``make_block`` gives at each position.
+
+    Args:
+        make_stage: holds the blocks of a stage.
+    """
+    act, last = space.act, space.last_conv_out_channel
+    features = OrderedDict(stem=ConvNormAct(3, space.first_conv_out_channel, kernel=3, stride=2, norm=norm, act=act))
+    stages: list[list[nn.Cell]] = [[] for _ in space.stage_repeats]
+    for position in space.positions():
+        stages[position.stage].append(make_block(position))
+    for number, blocks in enumerate(stages, start=1):
+        features[f"stage{number}"] = make_stage(blocks)
+    width = space.stage_out_channels[-1]
+    hidden: OrderedDict[str, nn.Cell] = OrderedDict()
+    if space.last_conv_after_pooling:
+        hidden["conv"] = ConvNormAct(width, last, act=act)
+    elif space.use_se:
+        inner = space.tail_width
+        features["head"] = ConvNormAct(width, inner, norm=norm, act=act)
+        hidden["se"] = SqueezeExcite(inner, gate_width(inner))
+        hidden["conv"] = ConvNormAct(inner, last, act=act)
+    else:
+        features["head"] = ConvNormAct(width, last, norm=norm, act=act)
+    return Assembled(features, hidden, last)
+
+
+def build_subnet(
+    space: Space, architecture: Architecture, num_classes: int, bn_momentum: float = 0.9, bn_variance: float = 1.0
+) -> Network:
+    """The network of a path. Its weights have the supernet's names less ``choices.<op>``."""
+    norm = BatchNorm(momentum=bn_momentum, beta=1e-4, variance=bn_variance)
+    path = iter(zip(architecture.blocks, space.mids(space.check(architecture)), strict=True))
+
+    def block(position: Position) -> nn.Cell:
+        choice, mid = next(path)
+        return build_block(position, position.ops[choice], mid, norm)
+
+    cells = assemble(space, block, norm)
+    network = Network(cells.features, cells.channels, num_classes, cells.hidden, dropout=space.dropout)
+    draw_first_weights(network)
+    return network
+
+
+def build_block(position: Position, op: Op, mid: int, norm: BatchNorm) -> nn.Cell:
+    """``op`` at ``position`` with ``mid`` channels inside: [N, in_channels, H, W] to [N, out_channels, H', W']."""
+    return ChoiceBlock(position, op, mid, norm) if op.body else nn.Identity()
+
+
+def choices(option: str, values: str | Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
+    """An index below each of ``counts``, from a sequence or a list in one string, ``0,3,1,...``.
     Raises UsageError for anything else."""
     indices = values
     if isinstance(values, str):
         indices = [int(word) if word.strip().isdecimal() else None for word in values.split(",")]
     if (
         not isinstance(indices, Sequence)
-        or len(indices) != length
-        or not all(type(index) is int and 0 <= index < known for index in indices)
+        or len(indices) != len(counts)
+        or not all(type(index) is int and 0 <= index < count for index, count in zip(indices, counts, strict=True))
     ):
-        raise UsageError(f"{option} must be {length} whole numbers from 0 to {known - 1}, not {values!r}")
+        most = max(counts) - 1
+        raise UsageError(f"{option} must be {len(counts)} whole numbers from 0 to {most}, not {values!r}")
     return tuple(indices)
+
+
+def architecture_of(
+    space: Space, block_choices: str | Sequence[int], channel_choices: str | Sequence[int]
+) -> Architecture:
+    """The path of ``space`` that a network's options say. Raises UsageError where they say none."""
+    return Architecture(
+        choices("block_choices", block_choices, space.op_counts()),
+        choices("channel_choices", channel_choices, [len(space.channel_scales)] * space.length),
+    )
 
 
 def spos(
     num_classes: int,
-    block_choices: str | Sequence[int] = ONESHOT_BLOCKS,
-    channel_choices: str | Sequence[int] = ONESHOT_CHANNELS,
+    block_choices: str | Sequence[int] = ONESHOT.blocks,
+    channel_choices: str | Sequence[int] = ONESHOT.channels,
     use_se: bool = False,
     last_conv_after_pooling: bool = False,
     layout: str = "OneShot",
@@ -159,7 +194,7 @@ def spos(
     """Builds the network of a path for ``num_classes`` classes.
 
     Args:
-        block_choices: per block an index into BLOCKS.
+        block_choices: per block an index of its position's ops: SNB-3, SNB-5, SNB-7, SXB-3.
         channel_choices: per block 0 ... 9 (digits: 4), the share of half the outputs that the block is wide inside.
         use_se: squeeze-excite in stages 3 and 4, hard-swish but in stage 1, dropout 0.2 instead of 0.1.
         last_conv_after_pooling: the last 1x1 convolution works on the pooled vector, with a bias and
@@ -169,53 +204,23 @@ def spos(
             re-implementation trains with 0.1.
         bn_variance: first value of the moving variance: 1 (megvii) or 0 (MXNet re-implementation).
     """
-    use_se = one_of("use_se", use_se, (False, True))
-    last_conv_after_pooling = one_of("last_conv_after_pooling", last_conv_after_pooling, (False, True))
-    extent = LAYOUTS[one_of("layout", layout, LAYOUTS)]
-    length = sum(extent.repeats)
-    variance = one_of("bn_variance", bn_variance, (0.0, 1.0))
-    norm = BatchNorm(momentum=share("bn_momentum", bn_momentum), beta=1e-4, variance=variance)
-    path = zip(
-        choices("block_choices", block_choices, length, len(BLOCKS)),
-        choices("channel_choices", channel_choices, length, len(extent.scales)),
-        strict=True,
+    space = make_space(
+        one_of("layout", layout, LAYOUTS),
+        use_se=one_of("use_se", use_se, (False, True)),
+        last_conv_after_pooling=one_of("last_conv_after_pooling", last_conv_after_pooling, (False, True)),
     )
-    act = "hswish" if use_se else "relu"
+    return build_subnet(
+        space,
+        architecture_of(space, block_choices, channel_choices),
+        num_classes,
+        share("bn_momentum", bn_momentum),
+        one_of("bn_variance", bn_variance, (0.0, 1.0)),
+    )
 
-    features = {"stem": ConvNormAct(3, STEM_CHANNELS, kernel=3, stride=2, norm=norm, act=act)}
-    in_channels = STEM_CHANNELS
-    for stage, (channels, repeats) in enumerate(zip(extent.channels, extent.repeats, strict=True)):
-        blocks = []
-        for repeat in range(repeats):
-            choice, width = next(path)
-            blocks.append(
-                ChoiceBlock(
-                    in_channels,
-                    channels,
-                    stride=2 if repeat == 0 else 1,
-                    choice=choice,
-                    mid=mid_channels(channels, extent.scales[width]),
-                    use_se=use_se and stage >= FIRST_SE_STAGE,
-                    norm=norm,
-                    act="relu" if stage == 0 else act,
-                )
-            )
-            in_channels = channels
-        features[f"stage{stage + 1}"] = nn.SequentialCell(blocks)
 
-    hidden = {}
-    if last_conv_after_pooling:
-        hidden["conv"] = ConvNormAct(in_channels, extent.head, act=act)
-    elif use_se:
-        wide = ceil8(extent.head * 3 // 4)
-        features["head"] = ConvNormAct(in_channels, wide, norm=norm, act=act)
-        hidden["se"] = SqueezeExcite(wide, ceil8(wide // 4))
-        hidden["conv"] = ConvNormAct(wide, extent.head, act=act)
-    else:
-        features["head"] = ConvNormAct(in_channels, extent.head, norm=norm, act=act)
-    net = Network(features, extent.head, num_classes, hidden, dropout=0.2 if use_se else 0.1)
-    initialise(net, conv=first_weights, dense=Normal(0.01), bias=Zero())
-    return net
+def draw_first_weights(network: nn.Cell) -> None:
+    """Draws the weights of a path's network, or of a supernet, as SPOS starts them."""
+    initialise(network, conv=first_weights, dense=Normal(0.01), bias=Zero())
 
 
 def first_weights(name: str, conv: nn.Conv2d) -> Initializer:
@@ -259,8 +264,8 @@ register(
         name="spos_oneshot_s_plus",
         build=functools.partial(
             spos,
-            block_choices=S_PLUS_BLOCKS,
-            channel_choices=S_PLUS_CHANNELS,
+            block_choices=S_PLUS.blocks,
+            channel_choices=S_PLUS.channels,
             use_se=True,
             last_conv_after_pooling=True,
         ),

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from src.errors import UsageError, nearest
-from src.space.choices import BLOCKS
 from src.space.constraints import DRAWS_AT_ONCE, Bound, Constraints
 from src.space.cost import Table, cost_tables
 from src.space.spaces import Domain, Space, different_pairs
@@ -184,7 +183,8 @@ class BinnedSampler(PathSampler):
 
 class FairSampler(PathSampler):
     """Strictly fair (FairNAS, arXiv 1907.01845): within every four steps each position takes each of
-    its four blocks once, in random order."""
+    its four ops once, in random order. Positions with other numbers of ops share the shortest round in
+    which each takes all of its own equally often."""
 
     def __init__(self, schedule: ChannelSchedule, seed: int):
         self.orders: list[list[int]] = []
@@ -192,8 +192,9 @@ class FairSampler(PathSampler):
 
     def draw(self) -> np.ndarray:
         if not self.orders:
-            blocks = np.tile(np.arange(len(BLOCKS)), (self.schedule.space.length, 1))
-            self.orders = self.rng.permuted(blocks, axis=1).T.tolist()
+            counts = np.array(self.schedule.space.op_counts())
+            steps = np.arange(np.lcm.reduce(counts))
+            self.orders = self.rng.permuted(steps % counts[:, None], axis=1).T.tolist()
         genes = super().draw()
         genes[: self.schedule.space.length] = self.orders.pop(0)
         return genes

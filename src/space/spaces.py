@@ -1,8 +1,9 @@
 """The SPOS search space: what a path through the supernet can be.
 
-A path picks, for each block position, one of four choice blocks and one of the channel scales
-(Guo et al., arXiv 1904.00420, with the squeeze-excite and channel choices of the OneShot-S+ release).
-Searches work on *genes*: an integer array [n, 2L] holding L block ids and then L channel indices.
+A path picks, for each position, one of its ops and one of the channel scales (Guo et al., arXiv
+1904.00420, with the squeeze-excite and channel choices of the OneShot-S+ release). How many ops there
+are is the position's to say. Searches work on *genes*: an integer array [n, 2L] holding L indices of
+ops (upstream calls them blocks) and then L channel indices.
 """
 
 from __future__ import annotations
@@ -16,30 +17,21 @@ import numpy as np
 
 from src.errors import UsageError, nearest
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
-from src.space.choices import (
-    BLOCKS,
-    FIRST_SE_STAGE,
-    ONESHOT_BLOCKS,
-    ONESHOT_CHANNELS,
-    S_PLUS_BLOCKS,
-    S_PLUS_CHANNELS,
-    SCALES,
-    STEM_CHANNELS,
-    ceil8,
-    mid_channels,
-)
-from src.space.choices import LAYOUTS as EXTENTS
+from src.space.blocks import SPOS_OPS, Convolution, Op, ceil8, gate, placed
+
+FIRST_SE_STAGE = 2  # squeeze-excite sits in the third and fourth stage only; the first stage has index 0
+SCALES = tuple(round(0.2 * step, 1) for step in range(1, 11))
 
 
 class Architecture(NamedTuple):
-    """A path: block ids and channel indices, one of each per block position."""
+    """A path: indices of ops and of channel scales, one of each per position."""
 
     blocks: tuple[int, ...]
     channels: tuple[int, ...]
 
 
 class Position(NamedTuple):
-    """Where a block sits. Channels and square sizes of its input and output.
+    """Where an op sits, and which there are to choose from. Channels and square sizes of its input and output.
 
     ``main_in`` and ``main_out`` are the channels that enter and leave the main branch: half of them
     at stride 1, where the other half passes by; at stride 2 the whole input, and what the projection
@@ -55,11 +47,25 @@ class Position(NamedTuple):
     main_in: int
     main_out: int
     has_se: bool
+    act: str
+    ops: tuple[Op, ...]
+
+    def convolutions(self, op: Op, mid: int) -> list[Convolution]:
+        """All that ``op`` consists of here with ``mid`` channels inside; nothing for the identity."""
+        if not op.body:
+            return []
+        channels = {"in": self.main_in, "mid": mid, "out": self.main_out}
+        found = placed(op.body, channels, self.stride, self.in_size, self.out_size)
+        if self.stride > 1:
+            found += placed(op.shortcut, {"in": self.in_channels}, self.stride, self.in_size, self.out_size)
+        if self.has_se:
+            found += gate(self.main_out, self.out_size)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """A supernet's extent. Field names are those of upstream's lookup-table files.
+    """The extent of a supernet and of its paths' networks. Field names are those of upstream's lookup-table files.
 
     Attributes:
         channels_layout: name of the layout, for messages and files.
@@ -76,7 +82,7 @@ class Space:
     stage_repeats: tuple[int, ...] = (4, 4, 8, 4)
     stage_out_channels: tuple[int, ...] = (64, 160, 320, 640)
     channel_scales: tuple[float, ...] = SCALES
-    first_conv_out_channel: int = STEM_CHANNELS
+    first_conv_out_channel: int = 16
     last_conv_out_channel: int = 1024
     input_size: int = 224
     use_se: bool = False
@@ -103,20 +109,57 @@ class Space:
         """Number of block positions."""
         return sum(self.stage_repeats)
 
+    @property
+    def act(self) -> str:
+        """The activation of stem, head and all stages but the first, which has ReLU."""
+        return "hswish" if self.use_se else "relu"
+
+    @property
+    def dropout(self) -> float:
+        """Rate in front of the classifier."""
+        return 0.2 if self.use_se else 0.1
+
     def positions(self) -> list[Position]:
         """The block positions from the stem on."""
         found: list[Position] = []
         channels, size = self.first_conv_out_channel, -(-self.input_size // 2)
         for stage, (repeats, out) in enumerate(zip(self.stage_repeats, self.stage_out_channels, strict=True)):
-            has_se = self.use_se and stage >= FIRST_SE_STAGE
+            kind = (self.use_se and stage >= FIRST_SE_STAGE, "relu" if stage == 0 else self.act, SPOS_OPS)
             for repeat in range(repeats):
                 if repeat == 0:
                     out_size = -(-size // 2)
-                    found.append(Position(stage, 2, channels, out, size, out_size, channels, out - channels, has_se))
+                    found.append(Position(stage, 2, channels, out, size, out_size, channels, out - channels, *kind))
                     channels, size = out, out_size
                 else:
-                    found.append(Position(stage, 1, out, out, size, size, out // 2, out // 2, has_se))
+                    found.append(Position(stage, 1, out, out, size, size, out // 2, out // 2, *kind))
         return found
+
+    def op_counts(self) -> list[int]:
+        """How many ops there are to choose from at each position."""
+        return [len(position.ops) for position in self.positions()]
+
+    def input_block(self) -> list[Convolution]:
+        """The stem."""
+        return [Convolution(3, self.first_conv_out_channel, 3, 2, size=-(-self.input_size // 2))]
+
+    def output_block(self) -> list[Convolution]:
+        """Head and classifier."""
+        width, last, size = self.stage_out_channels[-1], self.last_conv_out_channel, self.positions()[-1].out_size
+        classifier = Convolution(last, self.num_classes, has_bias=True)
+        if self.last_conv_after_pooling:
+            return [Convolution(width, last, has_bias=True, pooled=width * size**2), classifier]
+        if self.use_se:
+            # ShuffleNetV2+'s tail: 1x1, pooling, squeeze-excite on one pixel, then the head's 1x1.
+            first, second = gate(self.tail_width, 1)
+            first = first._replace(pooled=first.pooled + self.tail_width * size**2)
+            head = Convolution(self.tail_width, last, has_bias=True)
+            return [Convolution(width, self.tail_width, size=size), first, second, head, classifier]
+        return [Convolution(width, last, size=size), classifier._replace(pooled=last * size**2)]
+
+    @property
+    def tail_width(self) -> int:
+        """Channels before pooling in ShuffleNetV2+'s tail."""
+        return ceil8(self.last_conv_out_channel * 3 // 4)
 
     def mid_channels(self, out_channels: int, channel: int, rounded: bool = False) -> int:
         """Width of the main branch of a block with ``out_channels`` at channel index ``channel``.
@@ -124,20 +167,20 @@ class Space:
         Fixed networks, lookup table and search use the truncated width; upstream's sampler in plain
         supernet training keeps the ``rounded`` one (up to a multiple of 8), which differs in stage 1.
         """
-        mid = mid_channels(out_channels, self.channel_scales[channel])
+        mid = int(out_channels // 2 * self.channel_scales[channel])
         return ceil8(mid) if rounded else mid
 
     def check(self, architecture: Architecture) -> Architecture:
         """``architecture`` itself. Raises UsageError when it is not a path of this space."""
-        for name, genes, choices in (
-            ("block", architecture.blocks, len(BLOCKS)),
-            ("channel", architecture.channels, len(self.channel_scales)),
+        for name, genes, counts in (
+            ("block", architecture.blocks, self.op_counts()),
+            ("channel", architecture.channels, [len(self.channel_scales)] * self.length),
         ):
             if len(genes) != self.length:
                 raise UsageError(f"a path of this space has {self.length} {name} choices, not {len(genes)}")
-            wrong = [gene for gene in genes if not 0 <= gene < choices]
-            if wrong:
-                raise UsageError(f"{name} choices go from 0 to {choices - 1}; {wrong[0]} does not exist")
+            for gene, count in zip(genes, counts, strict=True):
+                if not 0 <= gene < count:
+                    raise UsageError(f"{name} choices go from 0 to {count - 1}; {gene} does not exist")
         return architecture
 
     def largest_mids(self) -> list[int]:
@@ -190,7 +233,7 @@ class Domain:
         length, last = space.length, len(space.channel_scales) - 1
         first_channel, last_channel = channel_range or (0, last)
         low = np.array([0] * length + [first_channel] * length, dtype=np.int8)
-        high = np.array([len(BLOCKS) - 1] * length + [last_channel] * length, dtype=np.int8)
+        high = np.array([count - 1 for count in space.op_counts()] + [last_channel] * length, dtype=np.int8)
         if blocks is not None or channels is not None:
             filled = space.check(Architecture(tuple(blocks or [0] * length), tuple(channels or [0] * length)))
             if blocks is not None:
@@ -229,30 +272,33 @@ def different_pairs(rng: np.random.Generator, parents: np.ndarray, count: int) -
     return parents[mother], parents[father]
 
 
-# Layouts whose networks are not of ImageNet's size.
-_SIZES = {"digits": {"input_size": 32, "num_classes": 10}}
 LAYOUTS = {
-    name: Space(
-        channels_layout=name,
-        stage_repeats=extent.repeats,
-        stage_out_channels=extent.channels,
-        channel_scales=extent.scales,
-        last_conv_out_channel=extent.head,
-        **_SIZES.get(name, {}),
+    space.channels_layout: space
+    for space in (
+        Space("OneShot"),
+        Space("ShuffleNetV2+", stage_out_channels=(48, 128, 256, 512)),
+        # Small enough to train, search and train again on the digits in minutes.
+        Space(
+            "digits",
+            (2, 2, 2),
+            (32, 64, 128),
+            SCALES[1::2],
+            last_conv_out_channel=128,
+            input_size=32,
+            num_classes=10,
+        ),
     )
-    for name, extent in EXTENTS.items()
 }
-PUBLISHED = {
-    "OneShot": (LAYOUTS["OneShot"], Architecture(ONESHOT_BLOCKS, ONESHOT_CHANNELS)),
-    "OneShot+": (
-        dataclasses.replace(LAYOUTS["OneShot"], use_se=True, last_conv_after_pooling=True),
-        Architecture(ONESHOT_BLOCKS, ONESHOT_CHANNELS),
-    ),
-    "OneShot-S+": (
-        dataclasses.replace(LAYOUTS["OneShot"], use_se=True, last_conv_after_pooling=True),
-        Architecture(S_PLUS_BLOCKS, S_PLUS_CHANNELS),
-    ),
-}
+ONESHOT = Architecture(
+    blocks=(0, 0, 3, 1, 1, 1, 0, 0, 2, 0, 2, 1, 1, 0, 2, 0, 2, 1, 3, 2),
+    channels=(6, 5, 3, 5, 2, 6, 3, 4, 2, 5, 7, 5, 4, 6, 7, 4, 4, 5, 4, 3),
+)
+S_PLUS = Architecture(
+    blocks=(0, 0, 0, 1, 0, 0, 1, 0, 3, 2, 0, 1, 2, 2, 1, 2, 0, 0, 2, 0),
+    channels=(8, 7, 6, 8, 5, 7, 3, 4, 2, 4, 2, 3, 4, 5, 6, 6, 3, 3, 4, 6),
+)
+_PLUS = dataclasses.replace(LAYOUTS["OneShot"], use_se=True, last_conv_after_pooling=True)
+PUBLISHED = {"OneShot": (LAYOUTS["OneShot"], ONESHOT), "OneShot+": (_PLUS, ONESHOT), "OneShot-S+": (_PLUS, S_PLUS)}
 
 
 def make_space(layout: str, **changes) -> Space:

@@ -23,11 +23,9 @@ from src.errors import UsageError, run
 from src.files import write_text
 from src.machine.device import describe_device, set_up, versions
 from src.models.layers import BatchNorm, ConvNormAct, Network
-from src.models.spos import ChoiceBlock
-from src.space.choices import BLOCKS
+from src.models.spos import build_block, build_subnet
 from src.space.cost import Table, cost_tables
 from src.space.spaces import Domain, Position, Space, add_space_arguments, from_genes, space_of_arguments
-from src.supernet.network import build_block, build_subnet
 
 MILLISECONDS = 1000.0
 CLOCKS = {"elapsed": time.perf_counter, "processor": time.process_time}
@@ -50,7 +48,7 @@ def measure(
     return [min(seconds[turn :: len(cells)]) * MILLISECONDS for turn in range(len(cells))]
 
 
-def probe(position: Position, block: ChoiceBlock | None = None) -> Network:
+def probe(position: Position, block: nn.Cell | None = None) -> Network:
     """The network around ``block`` at ``position``, or without it: images of twice the block's input size to one
     logit."""
     features: dict[str, nn.Cell] = {"entry": ConvNormAct(3, position.in_channels, 3, 2, norm=BatchNorm(), act="relu")}
@@ -71,8 +69,8 @@ def measure_table(
 ) -> dict:
     """Times every distinct block of ``space``, and ``compared`` random whole networks to check the sum.
 
-    Positions of the same shape share one measurement. Stem, head and start are what whole networks take
-    beyond their blocks, by the median.
+    Positions of the same shape share one measurement, an op that a position lacks repeats its last, and the
+    identity takes no time. Stem, head and start are what whole networks take beyond their blocks, by the median.
 
     Args:
         header: what was measured on.
@@ -80,7 +78,7 @@ def measure_table(
         clock: seconds.
 
     Returns:
-        The table as JSON values: header, choices [L][4][C] and fixed in ms, and the check.
+        The table as JSON values: header, choices [L][O][C] and fixed in ms, and the check.
     """
     rng = np.random.default_rng(0)
 
@@ -91,15 +89,18 @@ def measure_table(
         image = Tensor(rng.standard_normal((batch, 3, size, size)).astype(np.float32))
         return measure(networks, image, repeats, clock)
 
-    positions = space.positions()
-    choices = np.empty((len(positions), len(BLOCKS), len(space.channel_scales)))
+    positions, counts = space.positions(), space.op_counts()
+    choices = np.empty((len(positions), max(counts), len(space.channel_scales)))
     known: dict[tuple, float] = {}
     for number, position in enumerate(positions):
         without = prepared(probe(position))
         for block, channel in np.ndindex(choices.shape[1:]):
-            key = (position, block, channel)
+            op, mid = position.ops[min(block, counts[number] - 1)], space.mid_channels(position.out_channels, channel)
+            key = (position, op, mid)
+            if not op.body:
+                known[key] = 0.0
             if key not in known:
-                whole = prepared(probe(position, build_block(space, position, block, channel)))
+                whole = prepared(probe(position, build_block(position, op, mid, BatchNorm())))
                 longer, shorter = timed([whole, without], 2 * position.in_size)
                 known[key] = max(longer - shorter, 0.0)
             choices[number, block, channel] = known[key]

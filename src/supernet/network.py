@@ -1,7 +1,7 @@
 """The supernet: every path of a space in one network, of which each forward computes one.
 
 The path is the value of a parameter, not part of the graph, so one compiled graph serves all paths,
-and only the chosen block of each position is computed. Block weights are held at full width; a
+and only the chosen op of each position is computed. Its weights are held at full width; a
 narrower path masks the channels behind its width.
 
 Masking ``exact`` keeps masked channels at zero through batch-norm, activation and depthwise
@@ -13,68 +13,61 @@ channel goes on as act(beta) and adds to what follows.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import Normal, Zero
 
 from src.errors import UsageError, nearest
-from src.models.layers import (
-    BatchNorm,
-    ChannelMask,
-    ConvNormAct,
-    Dropout,
-    GlobalAvgPool,
-    Network,
-    SqueezeExcite,
-    initialise,
-)
-from src.models.spos import ChoiceBlock, first_weights
-from src.space.choices import BLOCKS, XCEPTION, ceil8
+from src.models.layers import BatchNorm, ChannelMask, Dropout, GlobalAvgPool
+from src.models.spos import ChoiceBlock, assemble, draw_first_weights
+from src.space.blocks import MID, Op
 from src.space.spaces import Architecture, Position, Space
 
 MASKINGS = ("exact", "upstream")
 
 
 class MaskedBlock(ChoiceBlock):
-    """A choice block at full width, of which the first channels are used."""
+    """A choice block at full width, of which the first inner channels are used."""
 
-    def __init__(self, *args, is_exact: bool, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.is_exact = is_exact
+    def __init__(self, position: Position, op: Op, mid: int, norm: BatchNorm, is_exact: bool):
+        super().__init__(position, op, mid, norm)
         self.mask = ChannelMask()
-        self.is_xception = kwargs["choice"] == XCEPTION
+        self.convolutions = list(self.body)
+        inner = [part.target == MID for part in op.body]
+        # After batch-norm, which turns the zeros of masked channels into beta - mean gamma / sigma.
+        self.is_masked_after = [is_inner and is_exact for is_inner in inner]
+        self.is_masked_inside = [
+            is_inner and not is_exact and not part.is_depthwise for is_inner, part in zip(inner, op.body, strict=True)
+        ]
 
     def construct(self, x: Tensor, mask: Tensor) -> Tensor:
-        passing, entering = self.divide(x)
-        if self.is_xception:
-            y = self.pointwise(self.body.expand, self.body.depthwise1(entering), mask)
-            y = self.depthwise(self.body.depthwise2, y, mask)
-            y = self.pointwise(self.body.mix, y, mask)
-            y = self.depthwise(self.body.depthwise3, y, mask)
-        else:
-            y = self.pointwise(self.body.expand, entering, mask)
-            y = self.depthwise(self.body.depthwise, y, mask)
-        return self.join(self.shortcut(passing), self.se(self.body.project(y)))
+        passing, y = self.divide(x)
+        for index in range(len(self.convolutions)):
+            convolution = self.convolutions[index]
+            y = convolution(y, mask) if self.is_masked_inside[index] else convolution(y)
+            if self.is_masked_after[index]:
+                y = self.mask(y, mask)
+        return self.join(self.shortcut(passing), self.se(y))
 
-    def pointwise(self, cell: ConvNormAct, x: Tensor, mask: Tensor) -> Tensor:
-        return self.mask(cell(x), mask) if self.is_exact else cell(x, mask)
 
-    def depthwise(self, cell: ConvNormAct, x: Tensor, mask: Tensor) -> Tensor:
-        # Batch-norm turns the zeros of masked channels into beta - mean gamma / sigma.
-        return self.mask(cell(x), mask) if self.is_exact else cell(x)
+class MaskedSkip(nn.Cell):
+    """The identity, whatever the mask."""
+
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        return x
 
 
 class SuperBlock(nn.Cell):
-    """One position of the supernet: all four choice blocks, one of which is computed.
+    """One position of the supernet: all its ops, one of which is computed.
 
     Args:
         masks: 0/1 by channel index and channel, float32 [C, mid].
     """
 
-    def __init__(self, blocks: Sequence[MaskedBlock], masks: np.ndarray):
+    def __init__(self, blocks: Sequence[nn.Cell], masks: np.ndarray):
         super().__init__()
         self.choices = nn.CellList(blocks)
         self.masks = Tensor(masks[:, :, None, None])
@@ -83,7 +76,7 @@ class SuperBlock(nn.Cell):
     def construct(self, x: Tensor, block: Tensor, channel: Tensor) -> Tensor:
         mask = ops.gather(self.masks, channel, 0).expand_dims(0)
         if self.is_graph:
-            # One switch over the four: half the compile time, a third of the step time of if and elif.
+            # One switch over the ops: half the compile time, a third of the step time of if and elif.
             return self.choices[block](x, mask)
         return self.choices[int(block)](x, mask)
 
@@ -135,37 +128,27 @@ class Supernet(nn.Cell):
         self.space = space
         norm = BatchNorm(momentum=bn_momentum, beta=1e-4 if affine else 0.0, affine=affine)
 
-        def super_block(position: Position, act: str) -> SuperBlock:
+        def super_block(position: Position) -> SuperBlock:
             widths = [
                 min(space.mid_channels(position.out_channels, index, rounded), _full_width(space, position))
                 for index in range(len(space.channel_scales))
             ]
             masks = (np.arange(widths[-1])[None, :] < np.array(widths)[:, None]).astype(np.float32)
             blocks = [
-                MaskedBlock(
-                    position.in_channels,
-                    position.out_channels,
-                    stride=position.stride,
-                    choice=choice,
-                    mid=widths[-1],
-                    use_se=position.has_se,
-                    norm=norm,
-                    act=act,
-                    is_exact=masking == "exact",
-                )
-                for choice in range(len(BLOCKS))
+                MaskedBlock(position, op, widths[-1], norm, masking == "exact") if op.body else MaskedSkip()
+                for op in position.ops
             ]
             return SuperBlock(blocks, masks)
 
-        cells, hidden, channels = _assemble(space, super_block, nn.CellList, norm)
+        cells, hidden, channels = assemble(space, super_block, norm, nn.CellList)
         self.features = Features(cells, len(space.stage_repeats))
         self.channels = channels
         self.pool = GlobalAvgPool()
         self.hidden = nn.SequentialCell(hidden) if hidden else nn.Identity()
-        self.dropout = Dropout(_dropout(space))
+        self.dropout = Dropout(space.dropout)
         self.classifier = nn.Dense(channels, num_classes)
         self.path = Parameter(Tensor(np.zeros(2 * space.length, np.int32)), name="path", requires_grad=False)
-        _initialise(self)
+        draw_first_weights(self)
 
     def construct(self, x: Tensor) -> Tensor:
         x = self.hidden(self.pool(self.features(x, self.path)))
@@ -176,85 +159,50 @@ class Supernet(nn.Cell):
         ops.assign(self.path, Tensor(np.asarray(genes, np.int32)))
 
 
-def build_subnet(
-    space: Space, architecture: Architecture, num_classes: int, bn_momentum: float = 0.9, bn_variance: float = 1.0
-) -> Network:
-    """The stand-alone network of a path. Its weights have the supernet's names less ``choices.<block>``."""
-    norm = BatchNorm(momentum=bn_momentum, beta=1e-4, variance=bn_variance)
-    path = iter(zip(architecture.blocks, space.mids(space.check(architecture)), strict=True))
-
-    def block(position: Position, act: str) -> ChoiceBlock:
-        choice, mid = next(path)
-        return _choice_block(position, choice, mid, norm, act)
-
-    cells, hidden, channels = _assemble(space, block, nn.SequentialCell, norm)
-    network = Network(cells, channels, num_classes, hidden, dropout=_dropout(space))
-    _initialise(network)
-    return network
-
-
-def build_block(space: Space, position: Position, block: int, channel: int) -> ChoiceBlock:
-    """One block of a stand-alone network, from [N, in_channels, H, W] to [N, out_channels, H', W']."""
-    act = "relu" if position.stage == 0 else _activation(space)
-    return _choice_block(position, block, space.mid_channels(position.out_channels, channel), BatchNorm(), act)
-
-
-def _choice_block(position: Position, choice: int, mid: int, norm: BatchNorm, act: str) -> ChoiceBlock:
-    return ChoiceBlock(
-        position.in_channels,
-        position.out_channels,
-        stride=position.stride,
-        choice=choice,
-        mid=mid,
-        use_se=position.has_se,
-        norm=norm,
-        act=act,
-    )
-
-
-def _activation(space: Space) -> str:
-    return "hswish" if space.use_se else "relu"
-
-
-def _assemble(
-    space: Space,
-    make_block: Callable[[Position, str], nn.Cell],
-    make_stage: Callable[[list[nn.Cell]], nn.Cell],
-    norm: BatchNorm,
-) -> tuple[OrderedDict[str, nn.Cell], OrderedDict[str, nn.Cell], int]:
-    """Cells before and after pooling by name, and the classifier's inputs."""
-    act = _activation(space)
-    last = space.last_conv_out_channel
-    cells = OrderedDict(stem=ConvNormAct(3, space.first_conv_out_channel, kernel=3, stride=2, norm=norm, act=act))
-    stages: list[list[nn.Cell]] = [[] for _ in space.stage_repeats]
-    for position in space.positions():
-        stages[position.stage].append(make_block(position, "relu" if position.stage == 0 else act))
-    for number, blocks in enumerate(stages, start=1):
-        cells[f"stage{number}"] = make_stage(blocks)
-    width = space.stage_out_channels[-1]
-    hidden: OrderedDict[str, nn.Cell] = OrderedDict()
-    if space.last_conv_after_pooling:
-        hidden["conv"] = ConvNormAct(width, last, act=act)
-    elif space.use_se:
-        inner = ceil8(last * 3 // 4)
-        cells["head"] = ConvNormAct(width, inner, norm=norm, act=act)
-        hidden["se"] = SqueezeExcite(inner, ceil8(inner // 4))
-        hidden["conv"] = ConvNormAct(inner, last, act=act)
-    else:
-        cells["head"] = ConvNormAct(width, last, norm=norm, act=act)
-    return cells, hidden, last
-
-
 def _full_width(space: Space, position: Position) -> int:
     return space.mid_channels(position.out_channels, len(space.channel_scales) - 1)
 
 
-def _dropout(space: Space) -> float:
-    return 0.2 if space.use_se else 0.1
+class Place(NamedTuple):
+    """Where a parameter of a supernet belongs: to an op of a position, and which of the op's own it is."""
+
+    position: int
+    op: int
+    words: list[str]
 
 
-def _initialise(network: nn.Cell) -> None:
-    initialise(network, conv=first_weights, dense=Normal(0.01), bias=Zero())
+def place_of(name: str, space: Space) -> Place | None:
+    """The place of parameter ``name``, None for what all paths share: ``features.stage2.0.choices.3.body.…``."""
+    words = name.split(".")
+    if "choices" not in words:
+        return None
+    stage, index, op = int(words[1].removeprefix("stage")) - 1, int(words[2]), int(words[4])
+    return Place(sum(space.stage_repeats[:stage]) + index, op, words[5:])
+
+
+class Slots:
+    """Numbers for the ops of all positions, and a last one for what every path goes through.
+
+    Attributes:
+        count: how many there are.
+    """
+
+    def __init__(self, space: Space):
+        self.space = space
+        *self.first, self.shared = np.cumsum([0, *space.op_counts()]).tolist()
+        self.count = self.shared + 1
+
+    def of(self, names: Sequence[str]) -> np.ndarray:
+        """The slot of each parameter of a supernet, by its name."""
+        places = [place_of(name, self.space) for name in names]
+        return np.array([self.first[place.position] + place.op if place else self.shared for place in places])
+
+    def on(self, genes: np.ndarray) -> np.ndarray:
+        """Which slots the path ``genes`` [2L] goes through, bool by slot."""
+        used = np.zeros(self.count, bool)
+        used[np.add(self.first, genes[: self.space.length])] = True
+        used[self.shared] = True
+        return used
 
 
 def subnet_weights(weights: dict[str, np.ndarray], space: Space, architecture: Architecture) -> dict[str, np.ndarray]:
@@ -267,38 +215,26 @@ def subnet_weights(weights: dict[str, np.ndarray], space: Space, architecture: A
         New arrays: of each position the chosen block's, of its inner channels the first.
     """
     found = {}
-    mids = space.mids(architecture)
-    stages = [position.stage for position in space.positions()]
+    mids, positions = space.mids(architecture), space.positions()
     for name, value in weights.items():
-        words = name.split(".")
-        if "choices" not in words:
+        place = place_of(name, space)
+        if place is None:
             if name != "path":
                 found[name] = value.copy()
-            continue
-        stage, index, choice = int(words[1].removeprefix("stage")) - 1, int(words[2]), int(words[4])
-        position = stages.index(stage) + index
-        if choice != architecture.blocks[position]:
-            continue
-        inner = mids[position]
-        found[".".join(words[:3] + words[5:])] = _cut(words[5:], value, inner).copy()
+        elif place.op == architecture.blocks[place.position]:
+            op = positions[place.position].ops[place.op]
+            alone = name.replace(f".choices.{place.op}.", ".", 1)
+            found[alone] = _cut(op, place.words, value, mids[place.position]).copy()
     return found
 
 
-# Which axes of a body's weights are inner channels: outputs (and per-channel vectors) 0, inputs 1.
-_INNER_AXES = {
-    "expand": (0,),
-    "depthwise": (0,),
-    "depthwise2": (0,),
-    "mix": (0, 1),
-    "depthwise3": (0,),
-    "project": (1,),
-}
-
-
-def _cut(words: list[str], value: np.ndarray, inner: int) -> np.ndarray:
+def _cut(op: Op, words: list[str], value: np.ndarray, inner: int) -> np.ndarray:
+    """The first ``inner`` of a weight's or a per-channel vector's outputs and inputs, where those are inner ones."""
     if words[0] != "body":
         return value
-    for axis in _INNER_AXES.get(words[1], ()):
-        if axis < value.ndim:
-            value = value[(slice(None),) * axis + (slice(inner),)]
+    part = next(part for part in op.body if part.name == words[1])
+    if part.target == MID:
+        value = value[:inner]
+    if part.source == MID and not part.is_depthwise and value.ndim > 1:
+        value = value[:, :inner]
     return value

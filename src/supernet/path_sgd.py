@@ -14,7 +14,6 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from src.cpu.operators import Operators, constant
-from src.space.choices import BLOCKS
 from src.training.optimizer import decays
 
 
@@ -72,17 +71,3 @@ class PathSGD(nn.Cell):
         for index in chosen:
             parameter, velocity = self.parameters[index], self.velocities[index]
             self.rules[index](parameter, gradients[index], rate_tensor, velocity, self.momentum, self.marks[index])
-
-
-def slots(names: Sequence[str], length: int) -> list[int]:
-    """For each parameter name of a supernet the index of its block among ``4 length``, or ``4 length``."""
-    positions: dict[tuple[str, int], int] = {}
-    found = []
-    for name in names:
-        words = name.split(".")
-        if "choices" not in words:
-            found.append(length * len(BLOCKS))
-            continue
-        position = positions.setdefault((words[1], int(words[2])), len(positions))
-        found.append(position * len(BLOCKS) + int(words[4]))
-    return found

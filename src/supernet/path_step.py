@@ -8,10 +8,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from src.space.choices import BLOCKS
 from src.space.sampler import PathSampler
-from src.supernet.network import Supernet
-from src.supernet.path_sgd import PathSGD, slots
+from src.supernet.network import Slots, Supernet
+from src.supernet.path_sgd import PathSGD
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.scaled_gradients import ScaledGradients, state_parameter
 
@@ -55,13 +54,14 @@ class SupernetStep(nn.Cell):
             # Only noted: every supernet's checkpoint has one. What counts is the configuration's.
             self.loss_scale = state_parameter("loss_scale", float(self.gradients.loss_scale), ms.float32)
         self.steps_per_epoch, self.learning_rates = steps_per_epoch, np.asarray(learning_rates, np.float32)
-        self.slots = np.array(slots([p.name for p in optimizer.parameters], supernet.space.length))
+        self.slots = Slots(supernet.space)
+        self.slot_of = self.slots.of([p.name for p in optimizer.parameters])
         self.global_step = Parameter(Tensor([0], ms.int32), name="global_step", requires_grad=False)
         self.sampler_state = Parameter(
             Tensor(np.zeros(STATE_BYTES, np.uint8)), name="sampler_state", requires_grad=False
         )
         self.drawn = self.held = 0
-        self.used = np.zeros(supernet.space.length * len(BLOCKS) + 1, bool)
+        self.used = np.zeros(self.slots.count, bool)  # by the paths of an update
         self.is_taken_up = False
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,9 +72,7 @@ class SupernetStep(nn.Cell):
         genes = self.sampler.draw()
         if self.held == 0:
             self.used[:] = False
-        length = self.supernet.space.length
-        self.used[np.arange(length) * len(BLOCKS) + genes[:length]] = True
-        self.used[-1] = True
+        self.used |= self.slots.on(genes)
         self.supernet.set_path(genes)
         self.drawn += 1
         loss, finite, correct, held, gradients = self.gradients(images, labels, Tensor(self.held, ms.int32))
@@ -87,7 +85,7 @@ class SupernetStep(nn.Cell):
     def _update(self, gradients: tuple[Tensor, ...]) -> None:
         updates = int(self.global_step.asnumpy()[0])
         rate = self.learning_rates[min(updates, len(self.learning_rates) - 1)]
-        self.optimizer.update(np.flatnonzero(self.used[self.slots]).tolist(), gradients, float(rate))
+        self.optimizer.update(np.flatnonzero(self.used[self.slot_of]).tolist(), gradients, float(rate))
         self.global_step.set_data(Tensor([updates + 1], ms.int32))
 
     def _note(self) -> None:

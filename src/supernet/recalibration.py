@@ -15,9 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.data.dataset import EvalData
 from src.errors import UsageError
-from src.space.choices import BLOCKS
-from src.supernet.network import Supernet
-from src.supernet.path_sgd import slots
+from src.supernet.network import Slots, Supernet
 from src.training.metrics import HitCounter
 
 # Decoded images are kept in memory up to this size; larger sets are decoded for every path.
@@ -58,18 +56,18 @@ class Recalibration:
             raise UsageError("a network without batch-norm needs no recalibration")
         statistics = [value for norm in self._norms for value in (norm.moving_mean, norm.moving_variance)]
         self._statistics = statistics
-        self._slots = slots([value.name for value in statistics], network.space.length)
+        self._slots = Slots(network.space)
+        self._slot_of = self._slots.of([value.name for value in statistics])
         # A built nn.BatchNorm2d holds the share of the NEW statistic as its momentum.
         self._shares = [float(norm.momentum) for norm in self._norms for _ in range(2)]
         self._forward = Forward(network)
 
     def _on_path(self, genes: np.ndarray) -> list[tuple[Parameter, float]]:
-        length = self.network.space.length
-        used = {position * len(BLOCKS) + int(genes[position]) for position in range(length)} | {length * len(BLOCKS)}
+        used = self._slots.on(genes)[self._slot_of]
         return [
             (value, share)
-            for value, share, slot in zip(self._statistics, self._shares, self._slots, strict=True)
-            if slot in used
+            for value, share, is_used in zip(self._statistics, self._shares, used, strict=True)
+            if is_used
         ]
 
     @contextlib.contextmanager

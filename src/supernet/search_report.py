@@ -20,7 +20,6 @@ from src.files import csv_text, write_text
 from src.runs.curves import save_picture
 from src.settings.config import DEFAULTS, Config, load_config
 from src.settings.sections import Augmentation, Data, Loss, Machine, Optimizer, Running, Schedule, Update
-from src.space.choices import BLOCKS
 from src.space.constraints import Bound, read_bounds
 from src.space.cost import Table, cost_tables
 from src.space.evolution import pareto_front
@@ -134,12 +133,16 @@ def draw_cloud(candidates: Sequence[Candidate], cost: np.ndarray, table: Table, 
 
 
 def draw_choices(best: Sequence[Candidate], space: Space, path: Path) -> None:
-    """How often each block and each channel index occurs at each position among ``best``."""
+    """How often each op and each channel index occurs at each position among ``best``."""
     genes = to_genes([candidate.architecture for candidate in best])
-    length = space.length
+    length, positions = space.length, space.positions()
+    op_names = list(dict.fromkeys(op.name for position in positions for op in position.ops))
+    for p, position in enumerate(positions):
+        numbers = np.array([op_names.index(op.name) for op in position.ops])
+        genes[:, p] = numbers[genes[:, p]]
     figure, (blocks, channels) = plt.subplots(2, 1, figsize=(8, 6), layout="constrained")
     for axes, part, names, title in (
-        (blocks, genes[:, :length], list(BLOCKS), "block"),
+        (blocks, genes[:, :length], op_names, "block"),
         (channels, genes[:, length:], [f"{scale:g}" for scale in space.channel_scales], "channel scale"),
     ):
         shares = np.stack([np.bincount(part[:, p], minlength=len(names)) for p in range(length)], axis=1) / len(best)

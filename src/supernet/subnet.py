@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from src.errors import UsageError
-from src.models import create_model
+from src.models import create_model, options_of
 from src.models.layers import weights
-from src.models.spos import choices
+from src.models.spos import architecture_of
 from src.models.upstream_weights import assign_weights
 from src.runs.checkpoint import write_checkpoint
 from src.settings.config import Config
-from src.space.choices import BLOCKS
 from src.space.spaces import Architecture, Space, to_genes
 from src.supernet.network import subnet_weights
 from src.supernet.path_parts import space_of
@@ -47,10 +46,8 @@ def path_of(recipe: Config, space: Space) -> Architecture:
     """
     if space_of(recipe, space.num_classes, space.input_size) != space:
         raise UsageError(f"the path of {recipe.recipe} is of another space than the supernet")
-    options = create_model(recipe.model, space.num_classes, **recipe.model_options).options
-    blocks = choices("block_choices", options["block_choices"], space.length, len(BLOCKS))
-    channels = choices("channel_choices", options["channel_choices"], space.length, len(space.channel_scales))
-    return Architecture(blocks, channels)
+    options = options_of(recipe.model, recipe.model_options)
+    return architecture_of(space, options["block_choices"], options["channel_choices"])
 
 
 def cut_out(scores: PathAccuracy, path: Architecture, recipe: Config) -> Subnet:

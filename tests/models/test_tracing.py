@@ -11,7 +11,7 @@ from src.models import create_model, get_entry, list_models, tracing
 from src.models.layers import weights
 from src.settings.config import RECIPE_FOLDER
 from src.settings.yaml_text import read_yaml
-from src.space.choices import ONESHOT_BLOCKS
+from src.space.spaces import ONESHOT
 
 # Network and options: parameters, MACs at 224, trainable tensors, statistics' tensors and values.
 TOTALS = {
@@ -222,7 +222,7 @@ def test_other_spos_sizes():
     for choice, expected in enumerate((295.84, 313.65, 340.37, 358.83)):
         path = {"block_choices": [choice] * 20, "channel_choices": [4] * 20}
         assert round(counted("spos_oneshot", **path)[1] / 1e6, 2) == expected
-    assert counted("spos_oneshot", block_choices=ONESHOT_BLOCKS) == (3_433_579, 327_857_920)
+    assert counted("spos_oneshot", block_choices=ONESHOT.blocks) == (3_433_579, 327_857_920)
 
 
 def test_a_row_tells_its_layer():

@@ -11,6 +11,7 @@ from src.space import cost, score
 from src.space.cost import cost_tables, lookup_table, lookup_table_name, supernet_params, write_lookup_table
 from src.space.score import COMPARISONS, normalized_score, qualifies, score_table, sum_score
 from src.space.spaces import LAYOUTS, PUBLISHED, Architecture, Domain, make_space, to_genes
+from tests.skipping import SKIPPING
 
 PLUS = PUBLISHED["OneShot+"][0]
 # FLOPs (M) at channel index 0, 4, 9 of SNB-3, SNB-5, SNB-7, SXB-3; squeeze-excite, last convolution after pooling.
@@ -194,6 +195,21 @@ def test_range_is_that_of_all_paths():
     part = Domain.of(space, blocks=(2, 3), channel_range=(1, 2))
     inside = (grid[:, :2] == (2, 3)).all(axis=1) & ((grid[:, 2:] >= 1) & (grid[:, 2:] <= 2)).all(axis=1)
     assert table.range(part) == (every[inside].min(), every[inside].max())
+
+
+def test_a_skipped_unit_costs_nothing_and_an_op_that_a_position_lacks_is_never_counted():
+    tables, counts = cost_tables(SKIPPING), (3, 5, 3, 5)
+    skipping = to_genes([Architecture((1, 4, 2, 4), (2, 3, 1, 0)), Architecture((1, 4, 2, 0), (2, 0, 1, 3))])
+    every = np.stack(np.meshgrid(*map(np.arange, (*counts, 5, 5, 5, 5))), axis=-1).reshape(-1, 8).astype(np.int8)
+    for table in tables.values():
+        strided = table.choices[0, 1, 2] + table.choices[2, 2, 1]
+        others = table.totals(skipping) * table.divisor - table.fixed - strided
+        np.testing.assert_allclose(others, [0, table.choices[3, 0, 3]], rtol=0, atol=1e-6)
+        paths = table.totals(every)
+        assert table.range(Domain.of(SKIPPING)) == (paths.min(), paths.max())
+    params = tables["params"]
+    widest = [params.choices[p, op, -1] for p, count in enumerate(counts) for op in range(count)]
+    assert supernet_params(SKIPPING) == params.fixed + sum(widest)
 
 
 @pytest.mark.parametrize(

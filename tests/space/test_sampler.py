@@ -20,6 +20,7 @@ from src.space.sampler import (
     read_stroll,
 )
 from src.space.spaces import LAYOUTS, PUBLISHED, Domain, make_space
+from tests.skipping import SKIPPING
 
 PLUS = PUBLISHED["OneShot+"][0]
 ONESHOT = ChannelSchedule(PLUS, start_epoch=0)
@@ -120,6 +121,14 @@ def test_fair_sampling_takes_each_block_once_in_four_steps():
     for _ in range(3):
         group = np.stack([sampler.draw() for _ in range(4)])
         assert all(sorted(group[:, position]) == [0, 1, 2, 3] for position in range(20))
+
+
+def test_fair_sampling_of_positions_with_three_and_with_five_ops_takes_each_equally_often_in_fifteen_steps():
+    sampler = make_sampler("fair", ChannelSchedule(SKIPPING), 4, 1)
+    for _ in range(2):
+        group = np.stack([sampler.draw() for _ in range(15)])
+        for position, count in enumerate((3, 5, 3, 5)):
+            assert np.bincount(group[:, position]).tolist() == [15 // count] * count
 
 
 def test_sandwich_begins_each_group_with_the_extremes():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.errors import UsageError
-from src.space.choices import BLOCKS
+from src.space.blocks import SKIP
 from src.space.spaces import (
     LAYOUTS,
     PUBLISHED,
@@ -22,6 +22,7 @@ from src.space.spaces import (
     space_of_arguments,
     to_genes,
 )
+from tests.skipping import SKIPPING
 
 WIDTHS = {
     ("OneShot", 64): (
@@ -78,6 +79,8 @@ def test_positions_of_the_oneshot_layout():
     assert (positions[17].main_in, positions[17].main_out) == (320, 320)
     se = make_space("OneShot", use_se=True).positions()
     assert [position.has_se for position in se] == [False] * 8 + [True] * 12
+    assert [op.name for op in positions[0].ops] == ["SNB-3", "SNB-5", "SNB-7", "SXB-3"]
+    assert {position.ops for position in positions} == {positions[0].ops}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_genes_and_paths_are_the_same_thing():
 def test_domain_draws_every_choice_and_keeps_what_is_fixed():
     space, rng = LAYOUTS["OneShot"], np.random.default_rng(3)
     genes = Domain.of(space).sample(rng, 400)
-    assert all(set(genes[:, p]) == set(range(len(BLOCKS))) for p in range(20))
+    assert all(set(genes[:, p]) == set(range(4)) for p in range(20))
     assert all(set(genes[:, 20 + p]) == set(range(10)) for p in range(20))
     blocks = PUBLISHED["OneShot"][1].blocks
     fixed = Domain.of(space, blocks=blocks)
@@ -151,6 +154,19 @@ def test_domain_draws_every_choice_and_keeps_what_is_fixed():
     assert (children[:, :20] == blocks).all()
     assert fixed.size() == 10**20
     assert Domain.of(space, channels=(9,) * 20).size() == 4**20
+
+
+def test_every_position_has_ops_of_its_own():
+    assert SKIPPING.op_counts() == [3, 5, 3, 5]
+    assert SKIPPING.positions()[3].ops[4] is SKIP
+    domain = Domain.of(SKIPPING, channel_range=(1, 2))
+    genes = domain.sample(np.random.default_rng(0), 500)
+    assert [set(genes[:, p]) for p in range(4)] == [set(range(count)) for count in (3, 5, 3, 5)]
+    assert domain.size() == 3 * 5 * 3 * 5 * 2**4
+    path = Architecture((2, 4, 2, 4), (0, 0, 0, 0))
+    assert SKIPPING.check(path) is path
+    with pytest.raises(UsageError, match="block choices go from 0 to 2; 3 does not exist"):
+        SKIPPING.check(Architecture((2, 4, 3, 4), (0, 0, 0, 0)))
 
 
 def test_children_take_each_gene_from_a_parent():

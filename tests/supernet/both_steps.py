@@ -7,7 +7,6 @@ is one rank of two: ``python -m tests.supernet.both_steps RESULTS``.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -24,7 +23,6 @@ from src.cpu.build import library
 from src.cpu.operators import Operators
 from src.machine.ranks import all_reduce_sum
 from src.settings.sections import Optimizer
-from src.space.choices import BLOCKS
 from src.supernet.path_sgd import PathSGD
 from src.supernet.path_step import SupernetStep
 from src.training.loss import LabelSmoothedCrossEntropy
@@ -37,7 +35,9 @@ CLASSES, FEATURES, BATCH, POSITIONS = 8, 5, 6, 2
 SMOOTHING, MOMENTUM, DECAY = 0.15, 0.8, 0.03
 # No two alike, neither rising nor falling.
 RATES = np.array([0.5, 0.07, 0.31, 0.9, 0.13, 0.23, 0.41], np.float32)
-# Blocks of both positions, for each batch; a block comes back after it was left, one never comes.
+# How many blocks there are at each position, and those of both for each batch; a block comes back after it was left,
+# one at each position never comes.
+COUNTS = (4, 5)
 PATHS = [(0, 2), (1, 2), (0, 3), (2, 2), (0, 0), (1, 3), (2, 1), (0, 2), (0, 0), (1, 2), (2, 0), (0, 3)]
 
 
@@ -46,6 +46,13 @@ class Choices(nn.Cell):
 
     class Space(NamedTuple):
         length: int
+
+        @property
+        def stage_repeats(self) -> tuple[int, ...]:
+            return (1,) * self.length
+
+        def op_counts(self) -> list[int]:
+            return list(COUNTS[: self.length])
 
     def __init__(self, positions: int):
         super().__init__(auto_prefix=False)
@@ -58,10 +65,10 @@ class Choices(nn.Cell):
 
         self.weight = drawn("classifier.weight", CLASSES, FEATURES)
         self.bias = drawn("classifier.bias", CLASSES)
-        self.places = tuple(itertools.product(range(positions), range(len(BLOCKS))))
+        self.places = tuple((position, block) for position in range(positions) for block in range(COUNTS[position]))
         self.blocks = ParameterTuple(
             [
-                drawn(f"features.{position}.0.choices.{block}.weight", CLASSES, FEATURES)
+                drawn(f"features.stage{position + 1}.0.choices.{block}.weight", CLASSES, FEATURES)
                 for position, block in self.places
             ]
         )
@@ -202,8 +209,8 @@ class Reference:
 
     def names(self, batch: Batch) -> list[str]:
         """The parameters that ``batch`` goes through."""
-        blocks = enumerate(batch.path) if self.is_path else ()
-        return ["classifier.weight", "classifier.bias"] + [f"features.{p}.0.choices.{b}.weight" for p, b in blocks]
+        blocks = enumerate(batch.path, start=1) if self.is_path else ()
+        return ["classifier.weight", "classifier.bias"] + [f"features.stage{p}.0.choices.{b}.weight" for p, b in blocks]
 
     def evaluate(self, batch: Batch) -> tuple[float, int, dict[str, np.ndarray]]:
         """Loss, correct predictions, and the gradients of what the batch goes through."""

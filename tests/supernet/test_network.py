@@ -14,20 +14,20 @@ from src.cpu.build import library
 from src.cpu.operators import Operators
 from src.errors import UsageError
 from src.models.layers import weights
-from src.models.spos import spos
+from src.models.spos import build_subnet, spos
 from src.settings.config import load_config
-from src.space.choices import BLOCKS
 from src.space.cost import cost_tables, supernet_params
 from src.space.spaces import PUBLISHED, Architecture, Domain, from_genes, make_space
-from src.supernet.network import Supernet, build_subnet, subnet_weights
+from src.supernet.network import Slots, Supernet, subnet_weights
 from src.supernet.path_evaluation import SupernetEvaluator
 from src.supernet.path_parts import sampler_of, space_of, split_held_out
-from src.supernet.path_sgd import PathSGD, slots
+from src.supernet.path_sgd import PathSGD
 from src.supernet.path_step import SupernetStep
 from src.supernet.recalibration import PathAccuracy
 from src.training.evaluation import Evaluation
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.step import state
+from tests.skipping import SKIPPING
 
 TINY = make_space("digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_out_channel=32)
 # Three stages, so that squeeze-excite and hard-swish occur.
@@ -107,13 +107,18 @@ AFTER_POOLING = make_space(
         (AFTER_POOLING, "fused"),
         pytest.param(WITH_SE, "standard", marks=pytest.mark.slow),
         (WITH_SE, "fused"),
+        (SKIPPING, "standard"),
     ],
-    ids=["plain, standard", "last conv after pooling", "squeeze-excite, standard", "squeeze-excite"],
+    ids=["plain, standard", "last conv after pooling", "squeeze-excite, standard", "squeeze-excite", "skips"],
 )
 def test_a_path_equals_its_stand_alone_network(eager_mode, space, operators):
     network = with_operators(disturbed(Supernet(space, 10)), operators).set_train(False)
     domain = Domain.of(space)
-    uniform = [Architecture((block,) * space.length, (1,) * space.length) for block in range(len(BLOCKS))]
+    counts = space.op_counts()
+    uniform = [
+        Architecture(tuple(min(block, count - 1) for count in counts), (1,) * space.length)
+        for block in range(max(counts))
+    ]
     for path in [*uniform, *from_genes(domain.sample(np.random.default_rng(2), 3))]:
         network.set_path(np.array([*path.blocks, *path.channels]))
         inside = network(images()).asnumpy()
@@ -259,29 +264,56 @@ def restore(step, values):
             ops.assign(parameter, Tensor(values[parameter.name]))
 
 
+def slots_of(names, space):
+    """Position and op of each parameter, read off its name: ``features.stage2.1.choices.3.…``."""
+    found, first = [], np.cumsum([0, *space.stage_repeats])
+    for name in names:
+        words = name.split(".")
+        place = "shared"
+        if "choices" in words:
+            place = (int(first[int(words[1][-1]) - 1]) + int(words[2]), int(words[4]))
+        found.append(place)
+    return found
+
+
+def used_by(path, space):
+    """Positions and ops of a path that have something to learn."""
+    chosen = list(enumerate(path[: space.length].tolist()))
+    return {(position, op) for position, op in chosen if space.positions()[position].ops[op].body}
+
+
+def test_slots_number_the_ops_of_all_positions_and_then_what_paths_share():
+    slots = Slots(SKIPPING)
+    names = ["features.stem.conv.weight", "features.stage1.0.choices.2.body.expand.conv.weight", "classifier.bias"]
+    names += [f"features.{place}.norm.gamma" for place in ("stage1.1.choices.0.body.mix", "stage2.1.choices.4.se")]
+    assert slots.of(names).tolist() == [16, 2, 16, 3, 15]
+    assert np.flatnonzero(slots.on(np.array([2, 4, 0, 1, 4, 4, 4, 4]))).tolist() == [2, 7, 8, 12, 16]
+
+
 @pytest.mark.parametrize(
-    ("space", "operators"),
+    ("space", "operators", "mode"),
     [
-        pytest.param(TINY, "standard", marks=pytest.mark.slow),
-        (TINY, "fused"),
-        pytest.param(PUBLISHED_SPACE, "fused", marks=pytest.mark.slow),
+        pytest.param(TINY, "standard", "graph_mode", marks=pytest.mark.slow),
+        (TINY, "fused", "graph_mode"),
+        (SKIPPING, "standard", "eager_mode"),
+        pytest.param(SKIPPING, "standard", "graph_mode", marks=pytest.mark.slow),
+        pytest.param(PUBLISHED_SPACE, "fused", "graph_mode", marks=pytest.mark.slow),
     ],
-    ids=["standard", "fused", "published space"],
+    ids=["standard", "fused", "skips", "skips, graph", "published space"],
 )
-def test_a_step_leaves_everything_off_the_path_as_it_was(graph_mode, space, operators):
+def test_a_step_leaves_everything_off_the_path_as_it_was(request, space, operators, mode):
+    request.getfixturevalue(mode)
     shared = trained_step(space, operators)
     step = step_on(shared.network, shared.gradients)
     names = [parameter.name for parameter in step.get_parameters()]
-    slot = dict(zip(names, slots([name.replace("velocity.", "") for name in names], space.length), strict=True))
+    slot = dict(zip(names, slots_of([name.replace("velocity.", "") for name in names], space), strict=True))
     for _ in range(5):
         before = everything(step)
         step(images(), labels())
         after = everything(step)
         path = after["path"]
-        used = {position * len(BLOCKS) + int(path[position]) for position in range(space.length)}
         changed = {name for name in names if not np.array_equal(before[name], after[name])}
-        blocks = {slot[name] for name in changed} - {space.length * len(BLOCKS)}
-        assert blocks == used
+        assert {slot[name] for name in changed} - {"shared"} == used_by(path, space)
         assert "features.stem.conv.weight" in changed
     assert int(after["global_step"][0]) == 5
 

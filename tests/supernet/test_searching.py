@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from src.machine.ranks import World
 from src.settings.config import load_config
 from src.space.cost import cost_tables
 from src.space.journal import Journal
-from src.space.spaces import LAYOUTS, make_space
+from src.space.spaces import LAYOUTS, Architecture, make_space
 from src.supernet import latency, search_report
 from src.supernet.latency import compare, rank_correlation, read_latency_table
-from src.supernet.searching import header_of, run_search, search_of, tables_of
+from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
+from tests.skipping import SKIPPING
 
 SPACE = LAYOUTS["digits"]
 SETTINGS = {
@@ -267,6 +269,27 @@ def test_the_shortest_forward_counts_and_cells_take_turns():
     cells = [cell("a", [3, 1, 2]), cell("b", [5, 9, 4])]
     assert latency.measure(cells, Tensor(np.zeros(3, np.float32)), 3, lambda: now[0]) == [1000.0, 4000.0]
     assert asked == [*"aabb", *"ab" * 3]
+
+
+def test_a_skipped_unit_takes_no_time_and_an_op_that_a_position_lacks_is_not_measured(monkeypatch):
+    monkeypatch.setattr(latency, "measure", lambda networks, *_: [3.0, 1.0][: len(networks)])
+    space = replace(SKIPPING, channel_scales=(1.0,))
+    choices = np.array(latency.measure_table(space, 1, 1, {}, lambda _: None, 1)["choices"])[:, :, 0]
+    assert choices.tolist() == [[2.0] * 5, [2.0] * 4 + [0.0]] * 2
+
+
+def test_the_picture_of_choices_names_the_ops_of_each_position(monkeypatch):
+    figures = []
+    monkeypatch.setattr(search_report, "save_picture", lambda figure, path: figures.append(figure))
+    paths = [Architecture((2, 4, 0, 4), (0, 0, 0, 1)), Architecture((2, 3, 1, 4), (0, 4, 0, 1))]
+    best = [Candidate(index, 0, path, 0.5) for index, path in enumerate(paths)]
+    search_report.draw_choices(best, SKIPPING, Path("nowhere"))
+    axes = figures[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["SNB-3", "SNB-5", "SNB-7", "SXB-3", "skip"]
+    shares = axes.images[0].get_array()
+    assert shares[:, 0].tolist() == [0, 0, 1, 0, 0]
+    assert shares[:, 1].tolist() == [0, 0, 0, 0.5, 0.5]
+    assert shares[:, 2].tolist() == [0.5, 0.5, 0, 0, 0]
 
 
 def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monkeypatch):
