@@ -9,7 +9,9 @@ every call, so there is nothing that could grow stale.
 from __future__ import annotations
 
 import dataclasses
-from unittest import mock
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
 
 import mindspore as ms
 import numpy as np
@@ -18,6 +20,7 @@ from mindspore import Parameter, Tensor, nn
 from src.cpu.cells import code_of, conv_kind
 from src.cpu.operators import CODES, HSIGMOID, Operators
 from src.models import layers
+from src.models.tracing import answered
 
 OPERATIONS = ("stem", "pointwise", "depthwise", "copy", "max_pool", "avg_pool", "global_pool", "gate")
 
@@ -82,7 +85,7 @@ class Program:
     def __init__(self, network: layers.Network):
         self.maps, self.steps = [Map(3)], []
         self.parameters: list[Parameter] = []
-        with mock.patch.object(nn.Cell, "__call__", lambda cell, *views: self.trace(cell, *views)):
+        with answered(self.rules()):
             pooled = self.pool(network.features(View(0, 3)), is_batched=True)
             self.classes = network.classifier(network.dropout(network.hidden(pooled))).channels
 
@@ -94,13 +97,9 @@ class Program:
         """float32 [maps, 3]: channels, padding of a line on either side, one pixel for each image (1) or not (0)."""
         return np.array([[each.channels, each.pad, each.is_batched] for each in self.maps], np.float32)
 
-    def trace(self, cell: nn.Cell, *views: View) -> View | tuple[View, View]:
-        for kind, traced in TRACES.items():
-            if isinstance(cell, kind):
-                return traced(self, cell, *views)
-        if isinstance(cell, KNOWN):
-            raise NoProgram(type(cell).__name__)
-        return cell.construct(*views)
+    def rules(self) -> dict[type[nn.Cell], Callable]:
+        """What each kind of cell makes of views; any other runs on them as it is."""
+        return {kind: partial(traced, self) for kind, traced in TRACES.items()} | dict.fromkeys(KNOWN, refused)
 
     def add(self, operation: str, source: View, out: int, is_batched: bool = False, **settings: float) -> View:
         self.maps.append(Map(out, 0, is_batched or self.maps[source.map].is_batched))
@@ -202,6 +201,10 @@ def final_code(act: nn.Cell) -> int:
 
 def shuffled(program: Program, cell: layers.ChannelShuffle, x: View) -> View:
     return dataclasses.replace(program.in_order(x), rows=cell.rows)
+
+
+def refused(cell: nn.Cell, *views: View) -> NoReturn:
+    raise NoProgram(type(cell).__name__)
 
 
 def halves(program: Program, cell: layers.Split, x: View) -> tuple[View, View]:

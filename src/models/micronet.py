@@ -21,7 +21,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from math import prod
-from unittest import mock
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
@@ -29,6 +28,7 @@ from mindspore import Tensor, nn, ops
 from src.errors import UsageError
 from src.files import csv_text
 from src.models.layers import ChannelShuffle, GlobalAvgPool, HardSigmoid, HardSwish
+from src.models.tracing import answered, eager_evaluation
 
 MILLION = 1e6
 # The challenge's reference network, MobileNetV2-1.4, in millions.
@@ -104,30 +104,17 @@ def profile(network: nn.Cell, image_size: int = 224) -> list[Operation]:
     """
     found: list[Operation] = []
     names = {id(cell): name for name, cell in network.cells_and_names()}
-    training = [(cell, cell.training) for _, cell in network.cells_and_names()]
-    mode = ms.get_context("mode")
 
-    def traced(rule: Callable) -> Callable:
-        def construct(self: nn.Cell, x: Tensor) -> Tensor:
-            row, y = rule(names.get(id(self), type(self).__name__), self, x)
+    def recorded(rule: Callable) -> Callable:
+        def answer(cell: nn.Cell, x: Tensor) -> Tensor:
+            row, y = rule(names[id(cell)], cell, x)
             found.append(row)
             return y
 
-        return construct
+        return answer
 
-    patches = [mock.patch.object(kind, "construct", traced(rule)) for kind, rule in RULES.items()]
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    network.set_train(False)
-    try:
-        for patch in patches:
-            patch.start()
+    with eager_evaluation(network), answered({kind: recorded(rule) for kind, rule in RULES.items()}):
         network(ops.zeros((1, 3, image_size, image_size), ms.float32))
-    finally:
-        for patch in patches:
-            patch.stop()
-        for cell, flag in training:
-            cell.training = flag
-        ms.set_context(mode=mode)
     return found
 
 
