@@ -53,7 +53,7 @@ MODULES = {
     "src/settings/upstream_flags.py": SETTINGS[::-1],
     "src/settings/values.py": SETTINGS,
     "src/settings/yaml_text.py": SETTINGS,
-    "src/space/choices.py": SPACE,
+    "src/space/blocks.py": SPACE,
     "src/space/constraints.py": ("space/test_sampler.py", "space/test_evolution.py"),
     "src/space/cost.py": ("space/test_cost.py",),
     "src/space/evolution.py": ("space/test_evolution.py",),
