@@ -8,7 +8,7 @@ from src.space.spaces import Position, Space
 class Skipping(Space):
     def positions(self) -> list[Position]:
         found = Space.positions(self)
-        return [p._replace(ops=SPOS_OPS[:3] if p.stride == 2 else (*SPOS_OPS, SKIP)) for p in found]
+        return [p._replace(ops=SPOS_OPS[1:] if p.stride == 2 else (*SPOS_OPS, SKIP)) for p in found]
 
 
 SKIPPING = Skipping(

@@ -285,10 +285,10 @@ def test_the_picture_of_choices_names_the_ops_of_each_position(monkeypatch):
     best = [Candidate(index, 0, path, 0.5) for index, path in enumerate(paths)]
     search_report.draw_choices(best, SKIPPING, Path("nowhere"))
     axes = figures[0].axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["SNB-3", "SNB-5", "SNB-7", "SXB-3", "skip"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["SNB-5", "SNB-7", "SXB-3", "SNB-3", "skip"]
     shares = axes.images[0].get_array()
     assert shares[:, 0].tolist() == [0, 0, 1, 0, 0]
-    assert shares[:, 1].tolist() == [0, 0, 0, 0.5, 0.5]
+    assert shares[:, 1].tolist() == [0, 0, 0.5, 0, 0.5]
     assert shares[:, 2].tolist() == [0.5, 0.5, 0, 0, 0]
 
 
