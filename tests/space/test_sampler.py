@@ -11,6 +11,7 @@ from src.space.constraints import Bound, Constraints, read_bounds
 from src.space.cost import Table, cost_tables
 from src.space.sampler import (
     METHODS,
+    BinnedSampler,
     ChannelSchedule,
     RejectionSampler,
     SandwichSampler,
@@ -116,6 +117,22 @@ def test_bins_are_used_evenly():
     assert (counts > 25).all()
 
 
+def test_a_bin_takes_the_first_of_its_tries_that_falls_into_it_or_the_last():
+    space = LAYOUTS["OneShot"]
+    flops, domain = cost_tables(space)["flops"], Domain.of(space, channel_range=(4, 4))
+    sampler = BinnedSampler(ChannelSchedule(space, fixed=4), 3, flops, max_tries=4)
+    rng, found = np.random.default_rng(3), Counter()
+    for _ in range(60):
+        low = 290 + 10 * rng.integers(7)
+        tries = domain.sample(rng, 4)
+        inside = [index for index, cost in enumerate(flops.totals(tries)) if low <= cost <= low + 10]
+        found[len(inside)] += 1
+        np.testing.assert_array_equal(sampler.draw(), tries[inside[0] if inside else 3])
+    assert {0, 1, 2} <= set(found)
+    narrow = make_sampler("binned", ChannelSchedule(space, fixed=4), 3, 1, bins=(290, 294, 10))
+    assert narrow.bins == [(290, 300)]
+
+
 def test_fair_sampling_takes_each_block_once_in_four_steps():
     sampler = make_sampler("fair", ONESHOT, 4, 1)
     for _ in range(3):
@@ -205,6 +222,11 @@ def test_a_constraint_out_of_reach_of_a_later_epoch_is_refused_before_the_first(
     schedule = ChannelSchedule(PLUS, start_epoch=3)
     with pytest.raises(UsageError, match="epoch 1 has flops"):
         RejectionSampler(schedule, 1, Constraints(cost_tables(PLUS), [Bound("flops", 190, 330)]), 10)
+    small_first = ChannelSchedule(PLUS, start_epoch=3, fixed=0)
+    few = Constraints(cost_tables(PLUS), [Bound("flops", 60, 200)])
+    RejectionSampler(small_first, 1, few, 3)
+    with pytest.raises(UsageError, match="epoch 4 has flops"):
+        RejectionSampler(small_first, 1, few, 4)
 
 
 def test_tight_bounds_are_met_by_moving_paths_into_them():
