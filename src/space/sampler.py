@@ -156,9 +156,9 @@ class BinnedSampler(PathSampler):
         schedule: ChannelSchedule,
         seed: int,
         table: Table,
-        low: float = 290.0,
-        high: float = 360.0,
-        step: float = 10.0,
+        low: float,
+        high: float,
+        step: float,
         max_tries: int = 500,
         epochs: int = 1,
     ):

@@ -120,7 +120,7 @@ def test_bins_are_used_evenly():
 def test_a_bin_takes_the_first_of_its_tries_that_falls_into_it_or_the_last():
     space = LAYOUTS["OneShot"]
     flops, domain = cost_tables(space)["flops"], Domain.of(space, channel_range=(4, 4))
-    sampler = BinnedSampler(ChannelSchedule(space, fixed=4), 3, flops, max_tries=4)
+    sampler = BinnedSampler(ChannelSchedule(space, fixed=4), 3, flops, 290, 360, 10, max_tries=4)
     rng, found = np.random.default_rng(3), Counter()
     for _ in range(60):
         low = 290 + 10 * rng.integers(7)
