@@ -165,6 +165,7 @@ class Limit(NamedTuple):
 def test(mutant: Mutant, tests: Sequence[str], limit: Limit) -> None:
     """Runs the tests of a mutant in this process, which ends with their exit status: 0 where they notice nothing."""
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit.processor),) * 2)
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -179,22 +180,31 @@ def statuses(mutants: Sequence[Mutant], tests: Sequence[str], workers: int, limi
     result: list[int | None] = [None] * len(mutants)
     waiting = list(enumerate(mutants))[::-1]
     running: dict[int, tuple] = {}
-    while waiting or running:
-        while waiting and len(running) < workers:
-            index, mutant = waiting.pop()
-            process = fork.Process(target=test, args=(mutant, tests, limit))
-            process.start()
-            running[process.sentinel] = (index, process, time.monotonic() + limit.elapsed)
-        wait(list(running), timeout=1)
-        for sentinel, (index, process, end) in list(running.items()):
-            if process.is_alive() and time.monotonic() < end:
-                continue
-            result[index] = None if process.is_alive() else process.exitcode
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with what the tests started
-            process.join()
-            del running[sentinel]
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                index, mutant = waiting.pop()
+                process = fork.Process(target=test, args=(mutant, tests, limit))
+                process.start()
+                running[process.sentinel] = (index, process, time.monotonic() + limit.elapsed)
+            wait(list(running), timeout=1)
+            for sentinel, (index, process, until) in list(running.items()):
+                if process.is_alive() and time.monotonic() < until:
+                    continue
+                result[index] = None if process.is_alive() else process.exitcode
+                end_group(process)
+                del running[sentinel]
+    finally:  # also where the run is interrupted
+        for _, process, _ in running.values():
+            end_group(process)
     return result
+
+
+def end_group(process: multiprocessing.Process) -> None:
+    """Ends a process of tests, and what they started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
 
 
 def copy_tree(target: Path) -> None:
@@ -241,6 +251,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.modules) - set(MODULES):
         parser.error(f"not among the modules of tests/mutants.py: {' '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copy is removed
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy_tree(Path(folder))
         os.chdir(folder)

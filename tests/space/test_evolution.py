@@ -136,7 +136,7 @@ def test_pareto_search_spreads_over_the_front():
 def test_pareto_front_of_a_small_example():
     values = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [2.0, 3.0], [2.0, 2.0]])
     assert evolution.pareto_front(values).tolist() == [0, 1, 2]
-    assert evolution.pareto_front(values[::-1]).tolist() == [0, 2, 4]  # what is dominated stands before it
+    assert evolution.pareto_front(values[[3, 1]]).tolist() == [1]  # what is dominated may stand first
 
 
 @pytest.mark.parametrize("first", ["blocks", "channels"])
