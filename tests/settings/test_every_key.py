@@ -161,8 +161,8 @@ def steps(*epochs: int, of: Sequence[int] = range(1, 7)) -> tuple[tuple[int, int
     return tuple((epoch, step) for epoch in epochs for step in of)
 
 
+# train.py makes the loss, the rates, the data and their preprocessing before it asks whether there is a supernet.
 TRAINED = "train supernet"
-SCORED = "train supernet eval"
 SET_UP = "train supernet eval search"
 BAD = "--check_data True --data_path {bad} --val_data_path {bad}"
 EVERY_CELL = ("BatchNorm2d", "Conv2d", "ConvNormAct", "Dense", "Dropout", "GlobalAvgPool", "Identity")
@@ -216,7 +216,7 @@ ROWS = [
         {"calibration.files": Differs, "held_out.files": Differs},
         frees=r".*\.batch_size",
     ),
-    Row("val_data_path", "{other}", SCORED, {"eval.files": Count(9)}, frees=r"eval\.batch_size"),
+    Row("val_data_path", "{other}", "train eval", {"eval.files": Count(9)}, frees=r"eval\.batch_size"),
     Row("val_data_path", "{other}", "export", {"source.val_data_path": "{other}/val"}),
     Row("val_data_path", "{other}", "search", {"held_out.files": Count(9)}, "--search_on validation", "held_out.*"),
     Row(
@@ -237,16 +237,18 @@ ROWS = [
         },
     ),
     Row("image_size", 48, "search", {"space.input_size": 48}, PLOT),
-    Row("eval_resize", 41, SCORED + " export", {"preprocessing.resize": 41}),
+    Row("eval_resize", 41, "train eval export", {"preprocessing.resize": 41}),
     Row(
         "interpolation",
         "bicubic",
-        SCORED + " export",
+        "train eval export",
         {"transforms.interpolation": "bicubic", "preprocessing.interpolation": "bicubic"},
     ),
     Row("resize_kernel", "pil", "train eval export", {"preprocessing.resize_kernel": "pil"}),
     *(
-        Row(key, value, SCORED + " export", {f"{part}.{key}": tuple(value) for part in ("transforms", "preprocessing")})
+        Row(
+            key, value, "train eval export", {f"{part}.{key}": tuple(value) for part in ("transforms", "preprocessing")}
+        )
         for key, value in (("mean", [0.31, 0.42, 0.53]), ("std", [0.17, 0.28, 0.39]))
     ),
     Row(
@@ -270,7 +272,7 @@ ROWS = [
     Row("workers", 5, SET_UP, {f"{part}.workers": 5 for part in ("data", "eval", "calibration", "held_out")}),
     Row("check_data", False, "train eval", {"data.files": Count(13), "eval.files": Count(4)}, BAD, ".*"),
     Row("skip_bad_images", True, "train eval", {"data.files": Count(12), "eval.files": Count(3)}, BAD, ".*"),
-    Row("max_image_pixels", 1000, SCORED, {"refused": Refused("max_image_pixels 1000")}, "--check_data True"),
+    Row("max_image_pixels", 1000, "train eval", {"refused": Refused("max_image_pixels 1000")}, "--check_data True"),
     Row("crop_scale", [0.29, 0.83], "train", {"transforms.crop_scale": (0.29, 0.83)}),
     Row("crop_ratio", [0.61, 1.71], "train", {"transforms.crop_ratio": (0.61, 1.71)}),
     Row("horizontal_flip", 0.35, "train", {"transforms.horizontal_flip": 0.35}),
@@ -280,7 +282,7 @@ ROWS = [
     Row("cutout_position", "normalized", "train", {"transforms.cutout_position": "normalized"}),
     # -- loss
     Row("label_smoothing", 0.27, TRAINED, loss(0.27)),
-    Row("label_smoothing_form", "others", TRAINED, loss(form="others")),
+    Row("label_smoothing_form", "others", "train", loss(form="others")),
     # -- optimizer
     Row("optimizer", "sgd", "train", {"optimizer": "FusedSGD"}),
     Row("optimizer", "nesterov", "train", {"optimizer": "FusedSGD", **moves("nesterov")}),
@@ -316,12 +318,12 @@ ROWS = [
     Row(
         "lr_gamma",
         0.59,
-        TRAINED,
+        "train",
         milestones(1, 3, gamma=0.59),
         "--lr_schedule milestone --warmup_epochs 0 --lr_epochs 1,3",
     ),
     Row("lr_tail_epochs", 2, "train", ANY_RATES, "--lr_schedule two_phase_cosine --lr_tail_epochs 3 --warmup_epochs 0"),
-    Row("lr_scaling", "linear", TRAINED, line(peak=0.1 * 8 / 256)),
+    Row("lr_scaling", "linear", "train", line(peak=0.1 * 8 / 256)),
     Row("lr_scaling_base", 96, "train", line(peak=0.1 * 8 / 96), "--lr_scaling linear"),
     # -- precision
     Row(
