@@ -31,7 +31,7 @@ from src.machine.ranks import World
 from src.models.layers import Dropout, weights
 from src.runs.checkpoint import list_checkpoints, write_checkpoint
 from src.runs.folder import RunFolder
-from src.space import choices, spaces
+from src.space import spaces
 from src.space.spaces import Space
 from src.supernet import path_parts, search_report
 from src.supernet.path_sgd import PathSGD
@@ -47,7 +47,7 @@ WEIGHT = 0.5  # of every parameter before each of them
 LOGITS = np.random.default_rng(3).normal(size=(5, 16)).astype(np.float32) * 2
 LABELS = np.array([0, 2, 1, 1, 0], np.int32)
 PATHS = np.array([[0, 1, 2, 0], [3, 2, 1, 0]], np.int8)  # two of the mini space
-EXTENT = choices.Layout((2,), (24,), (0.6, 1.2, 2.0), head=16)
+MINI = Space("mini", (2,), (24,), (0.6, 1.2, 2.0), last_conv_out_channel=16, input_size=32)
 
 
 class Programs:
@@ -162,14 +162,7 @@ class Programs:
         patch.setattr(path_parts, "SupernetEvaluator", paths_evaluated)
         patch.setattr(path_parts, "Supernet", _kept(path_parts.Supernet))
         patch.setattr("src.files.flush", lambda *_: None)
-        patch.setitem(choices.LAYOUTS, "mini", EXTENT)
-        patch.setitem(
-            spaces.LAYOUTS,
-            "mini",
-            Space(
-                "mini", EXTENT.repeats, EXTENT.channels, EXTENT.scales, last_conv_out_channel=EXTENT.head, input_size=32
-            ),
-        )
+        patch.setitem(spaces.LAYOUTS, "mini", MINI)
         self._stand_in_for_the_search()
         patch.setattr(export_program, "export", lambda source, options, target: seen.update(source=source))
         report = evaluation_program.report
@@ -361,7 +354,9 @@ def of_step(step: nn.Cell, rates: np.ndarray) -> View:
     if isinstance(step, TrainStep):
         return view
     supernet, sampler = step.supernet, step.sampler
-    masking = {block.is_exact for _, cell in supernet.cells_and_names() for block in getattr(cell, "choices", ())}
+    masking = {
+        any(block.is_masked_after) for _, cell in supernet.cells_and_names() for block in getattr(cell, "choices", ())
+    }
     masks = [cell.masks.asnumpy().sum() for _, cell in supernet.cells_and_names() if hasattr(cell, "masks")]
     sampler.begin_epoch(0, 20)
     return {

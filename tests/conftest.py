@@ -67,12 +67,9 @@ def tiny_model() -> Iterator[str]:
 @pytest.fixture
 def mini_space(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a search space small enough for the tests of one function."""
-    from src.space import choices, spaces
+    from src.space import spaces
 
-    extent = choices.Layout((2,), (24,), (0.6, 1.2, 2.0), head=16)
-    monkeypatch.setitem(choices.LAYOUTS, "mini", extent)
-    extents = extent.repeats, extent.channels, extent.scales
-    space = spaces.Space("mini", *extents, last_conv_out_channel=extent.head, input_size=32)
+    space = spaces.Space("mini", (2,), (24,), (0.6, 1.2, 2.0), last_conv_out_channel=16, input_size=32)
     monkeypatch.setitem(spaces.LAYOUTS, "mini", space)
     return "mini"
 
