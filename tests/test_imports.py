@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -81,3 +82,11 @@ def test_no_two_modules_share_a_name(root):
     front_doors = [path.stem for path in root.glob("*.py")]
     names = Counter(front_doors + [path.stem for path in (root / "src").rglob("*.py") if path.stem != "__init__"])
     assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_what_make_mutants_changes_and_runs_is_there(root):
+    text = (root / "tests" / "mutants.py").read_text()
+    modules = re.findall(r'"(src/\S+\.py)"', text)
+    tests = [f"tests/{name}" for name in re.findall(r'"(\S*test_\w+\.py)"', text)]
+    assert len(modules) > 20 and len(tests) > 20
+    assert [path for path in modules + tests if not (root / path).is_file()] == []
