@@ -17,6 +17,7 @@ from src.launch.rank_tables import (
     rank_table,
     read_conf,
     read_table,
+    write_table,
 )
 
 CONF = "address_0=192.168.100.100\nnetmask_0=255.255.255.0\n address_3 = 192.168.100.103\n"
@@ -59,6 +60,13 @@ def test_table_of_one_server():
         ],
         "status": "completed",
     }
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot write .*hccl\.json: No such file"):
+        write_table({}, tmp_path / "absent" / "hccl.json")
+    with pytest.raises(ValueError, match="shorter"):
+        rank_table(range(2), ["192.168.0.4"], "10.1.2.3")
 
 
 def test_logical_and_physical_cards_may_differ():
