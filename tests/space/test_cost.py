@@ -104,6 +104,7 @@ def test_lookup_table_file_has_upstreams_layout_and_name(tmp_path):
     [
         # An element that enters a pooling, an output of a layer with bias: head of 1024 channels, 1000 classes, 7 x 7.
         (LAYOUTS["OneShot"], 1024 * 49 + 1000),
+        (make_space("OneShot", stage_repeats=(1, 1, 1, 1)), 1024 * 49 + 1000),
         (make_space("OneShot", last_conv_after_pooling=True), 640 * 49 + 1024 + 1000),
         # A gate on 768 channels with 192 inside it, whose own pooling sees one element a channel.
         (make_space("OneShot", use_se=True), 768 * 49 + 768 + 192 + 768 + 1024 + 1000),

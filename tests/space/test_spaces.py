@@ -77,6 +77,7 @@ def test_positions_of_the_oneshot_layout():
     assert [position.out_size for position in positions] == [56] * 4 + [28] * 4 + [14] * 8 + [7] * 4
     assert (positions[8].main_in, positions[8].main_out) == (160, 160)
     assert (positions[17].main_in, positions[17].main_out) == (320, 320)
+    assert {type(width) for position in positions for width in (position.main_in, position.main_out)} == {int}
     se = make_space("OneShot", use_se=True).positions()
     assert [position.has_se for position in se] == [False] * 8 + [True] * 12
     assert [op.name for op in positions[0].ops] == ["SNB-3", "SNB-5", "SNB-7", "SXB-3"]
