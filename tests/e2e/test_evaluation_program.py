@@ -12,6 +12,7 @@ from PIL import Image
 import eval as evaluation
 import train
 from src.runs.checkpoint import CheckpointFolder, list_checkpoints
+from src.settings.config import load_config
 
 CONTRACT = {"model", "checkpoint", "loss", "top1", "top5", "images", "total", "images_per_second", "preprocessing"}
 
@@ -46,6 +47,15 @@ def test_a_run_gives_what_training_measured(finished, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "13 of 13 images" in printed
     assert "preprocessing: resize 56" in printed
+
+
+@pytest.mark.parametrize("given", [{}, {"data_path": "elsewhere"}, {"val_data_path": "elsewhere"}])
+def test_the_checkpoints_own_data_serve_only_where_none_are_named(finished, photos, given):
+    """A recipe can name data too: on eval.py's command line both flags mean the validation images."""
+    path = list_checkpoints(finished / "checkpoints")[0]
+    config, _ = evaluation.with_facts_of(path, load_config("", given))
+    expected = {"data_path": "", "val_data_path": "", **(given or {"data_path": str(photos)})}
+    assert {key: config[key] for key in expected} == expected
 
 
 def test_a_folder_is_evaluated_in_order_and_the_best_is_marked(finished, tmp_path, capsys):
