@@ -58,7 +58,6 @@ class Convolution(NamedTuple):
     inputs: int
     outputs: int
     kernel: int = 1
-    stride: int = 1
     groups: int = 1
     size: int = 1
     has_bias: bool = False
@@ -80,16 +79,14 @@ class Convolution(NamedTuple):
         return self.macs + self.has_bias * self.size**2 * self.outputs + self.pooled
 
 
-def placed(
-    parts: Iterable[Part], channels: Mapping[str, int], stride: int, in_size: int, out_size: int
-) -> list[Convolution]:
+def placed(parts: Iterable[Part], channels: Mapping[str, int], in_size: int, out_size: int) -> list[Convolution]:
     """The convolutions of ``parts`` with so many ``channels`` for IN, MID and OUT, between two square sizes."""
     found, size = [], in_size
     for part in parts:
         size = out_size if part.is_strided else size
         inputs, outputs = channels[part.source], channels[part.target]
         groups = inputs if part.is_depthwise else 1
-        found.append(Convolution(inputs, outputs, part.kernel, stride if part.is_strided else 1, groups, size))
+        found.append(Convolution(inputs, outputs, part.kernel, groups, size))
     return found
 
 

@@ -55,9 +55,9 @@ class Position(NamedTuple):
         if not op.body:
             return []
         channels = {"in": self.main_in, "mid": mid, "out": self.main_out}
-        found = placed(op.body, channels, self.stride, self.in_size, self.out_size)
+        found = placed(op.body, channels, self.in_size, self.out_size)
         if self.stride > 1:
-            found += placed(op.shortcut, {"in": self.in_channels}, self.stride, self.in_size, self.out_size)
+            found += placed(op.shortcut, {"in": self.in_channels}, self.in_size, self.out_size)
         if self.has_se:
             found += gate(self.main_out, self.out_size)
         return found
@@ -140,7 +140,7 @@ class Space:
 
     def input_block(self) -> list[Convolution]:
         """The stem."""
-        return [Convolution(3, self.first_conv_out_channel, 3, 2, size=-(-self.input_size // 2))]
+        return [Convolution(3, self.first_conv_out_channel, 3, size=-(-self.input_size // 2))]
 
     def output_block(self) -> list[Convolution]:
         """Head and classifier."""
