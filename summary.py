@@ -4,7 +4,7 @@ python summary.py                               every network: parameters, MACs,
 python summary.py --model mnasnet --alpha 0.5   one network layer by layer, with totals
 python summary.py --model mnasnet --json        the same for programs
 python summary.py --model spos_oneshot_s_plus --micronet    the MicroNet challenge's table and scores
-python summary.py --markdown                    the table of networks in README.md
+python summary.py --markdown networks           the table of README.md; `variants`: that of docs/networks.md
 
 Options of a network: --alpha 0.5, --model_options.alpha 0.5 or --model_options '{alpha: 0.5}'.
 """
@@ -29,7 +29,7 @@ from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 def main(argv: list[str]) -> None:
     arguments, options = parse(argv)
     if arguments.markdown:
-        print(model_table.markdown())
+        print(model_table.TABLES[arguments.markdown]())
         return
     if not arguments.model:
         if options or arguments.json or arguments.micronet:
@@ -67,7 +67,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("--micronet", action="store_true", help="the MicroNet challenge's table and scores")
     parser.add_argument("--image_size", type=int, default=0, help="side in pixels (0: the network's own)")
     parser.add_argument("--json", nargs="?", const="-", default="", metavar="FILE", help="JSON, to FILE if given")
-    parser.add_argument("--markdown", action="store_true", help="the README's table of networks")
+    parser.add_argument("--markdown", choices=model_table.TABLES, help="a table of the documentation")
     arguments, rest = parser.parse_known_args(argv)
     if arguments.image_size and not MIN_IMAGE_SIZE <= arguments.image_size <= MAX_IMAGE_SIZE:
         raise UsageError(f"--image_size is {arguments.image_size}; it must be {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}")

@@ -1,17 +1,35 @@
-"""The README's table of networks, made from the registry and the recipe folder."""
+"""Tables of the networks in Markdown, made from the registry and the recipe folder: the README's, and the whole one."""
 
 from __future__ import annotations
+
+import re
 
 from src.models import ModelEntry, Published, create_model, get_entry, list_models, tracing
 from src.settings.config import RECIPE_FOLDER, digits_recipes
 
-BEGIN, END = "<!-- networks: made by `python summary.py --markdown` -->", "<!-- end of networks -->"
+END = "<!-- end of networks -->"
 
 
-def markdown() -> str:
+def overview() -> str:
+    """One row per network in its default form: paper, size, cost at its own input size, first published accuracy."""
+    lines = [
+        _begin("networks"),
+        "| network | paper | parameters | MACs | published ImageNet top-1 (by whom) |",
+        "|---|---|--:|--:|---|",
+    ]
+    for name in list_models():
+        entry = get_entry(name)
+        counted = tracing.count(create_model(name, **entry.variants[0]), entry.preprocessing.image_size)
+        # An entry's first accuracy is its default variant's.
+        published = next((f"{item.top1:.2%} ({_whose(item)})" for item in entry.published), "–")
+        lines.append(f"| `{name}` | {_paper(entry)} | {counted.params:,} | {counted.macs:,} | {published} |")
+    return "\n".join([*lines, END])
+
+
+def variants() -> str:
     """One row per network and variant: size, cost at its own input size, accuracies others published, recipes."""
     lines = [
-        BEGIN,
+        _begin("variants"),
         "| network | variant | parameters | MACs | published top-1 / top-5 (by whom) | recipes |",
         "|---|---|--:|--:|---|---|",
     ]
@@ -26,6 +44,23 @@ def markdown() -> str:
             first = f"`{name}`" if number == 0 else ""
             lines.append(f"| {first} | {variant} | {counted.params:,} | {counted.macs:,} | {published} | {recipes} |")
     return "\n".join([*lines, END])
+
+
+# What `summary.py --markdown` takes.
+TABLES = {"networks": overview, "variants": variants}
+
+
+def _begin(table: str) -> str:
+    return f"<!-- made by `python summary.py --markdown {table}` -->"
+
+
+def _paper(entry: ModelEntry) -> str:
+    found = re.search(r"arXiv (\d{4}\.\d{5})", entry.paper)
+    return f"[arXiv {found[1]}](https://arxiv.org/abs/{found[1]})" if found else entry.paper
+
+
+def _whose(published: Published) -> str:
+    return ", ".join(filter(None, (published.variant, published.source)))
 
 
 def _accuracy(published: Published) -> str:
