@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <string>
+#include <vector>
 
 #include "inc/errors.h"
 #include "tests/support.h"
@@ -55,6 +57,20 @@ TEST(Decode, CmykBecomesRgb) {
   ASSERT_EQ(decoded.pixels.size(), 192U);
   EXPECT_NEAR(decoded.pixels[0], 255, 2);
   EXPECT_NEAR(decoded.pixels[1], 128, 2);
+  EXPECT_NEAR(decoded.pixels[2], 0, 2);
+}
+
+TEST(Decode, CmykWithoutAdobesMarkerIsInkAsInTraining) {
+  std::vector<std::uint8_t> ink;
+  for (int i = 0; i < 64; ++i) ink.insert(ink.end(), {0, 128, 255, 51});
+  std::string file = Jpeg(8, 8, 4, JCS_CMYK, ink);
+  const std::size_t marker = file.find("\xFF\xEE");
+  ASSERT_NE(marker, std::string::npos);
+  file.erase(marker, 2 + static_cast<std::size_t>(file[marker + 3]));  // its length is in two bytes, the first 0
+  const Image decoded = Decode(file, kEnough);
+  ASSERT_EQ(decoded.pixels.size(), 192U);
+  EXPECT_NEAR(decoded.pixels[0], 204, 2);  // black of 51 leaves four fifths
+  EXPECT_NEAR(decoded.pixels[1], 102, 2);
   EXPECT_NEAR(decoded.pixels[2], 0, 2);
 }
 
