@@ -56,7 +56,9 @@ RUN_BY = {
 }
 # Why no test runs the others.
 NOT_RUN = {
-    **dict.fromkeys(("test", "test-all", "mutants", "lint", "format", "pytest"), "they run the tests and linters"),
+    **dict.fromkeys(
+        ("test", "test-all", "mutants", "tests.mutants", "lint", "format", "pytest"), "they run the tests and linters"
+    ),
     **dict.fromkeys(
         ("bench", *(f"bench.{name}" for name in ("gradients", "latency", "pipeline", "profile", "rank_correlation"))),
         "measurements of minutes; their parts are tested in tests/bench and tests/supernet",
