@@ -21,10 +21,11 @@ AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 def ours(folder: str, batch: int, size: int, threads: int, is_normalized: bool) -> Callable[[], Iterable]:
     from src.data.dataset import TrainData
     from src.data.folders import build_class_index, list_images
-    from src.data.transforms import TrainTransforms
+    from src.data.preprocessing import Preprocessing
+    from src.settings.sections import Augmentation
 
     files = list_images(Path(folder), build_class_index(Path(folder)))
-    data = TrainData(files, TrainTransforms(size), batch, seed=1, workers=threads, drop_remainder=False)
+    data = TrainData(files, Augmentation(drop_remainder=False), Preprocessing(size), batch, seed=1, workers=threads)
     if is_normalized:
         return lambda: data.epoch(0)
     return lambda: data.pipeline(0, is_normalized=False).create_tuple_iterator(num_epochs=1, do_copy=False)

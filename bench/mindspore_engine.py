@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 from bench.serve import serve
 from src.cpu import inference, use_operators
 from src.models import create_model
-from src.settings.sections import Optimizer
+from src.settings.sections import Optimizer, Update
 from src.training.one_pass import after_gradients
 from src.training.optimizer import create_optimizer
 from src.training.step import TrainStep
@@ -34,7 +34,7 @@ def workload(mode: str, task: str, model: str, batch: int, size: int) -> Callabl
         evaluated = inference(net)
         return lambda: evaluated(images).asnumpy()
     optimizer = create_optimizer(net.trainable_params(), Optimizer(weight_decay=0), 1e-3)
-    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer, all_finite=after_gradients(net, optimizer))
+    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer, Update(), all_finite=after_gradients(net, optimizer))
     return lambda: step(images, labels)[0].asnumpy()
 
 

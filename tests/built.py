@@ -31,6 +31,7 @@ from src.machine.ranks import World
 from src.models.layers import Dropout, weights
 from src.runs.checkpoint import list_checkpoints, write_checkpoint
 from src.runs.folder import RunFolder
+from src.settings.sections import Augmentation
 from src.space import spaces
 from src.space.spaces import Space
 from src.supernet import path_parts, search_report
@@ -48,6 +49,8 @@ LOGITS = np.random.default_rng(3).normal(size=(5, 16)).astype(np.float32) * 2
 LABELS = np.array([0, 2, 1, 1, 0], np.int32)
 PATHS = np.array([[0, 1, 2, 0], [3, 2, 1, 0]], np.int8)  # two of the mini space
 MINI = Space("mini", (2,), (24,), (0.6, 1.2, 2.0), last_conv_out_channel=16, input_size=32)
+AUGMENTED = [key for key in Augmentation.model_fields if key != "drop_remainder"]
+TRANSFORMED = ("image_size", "interpolation", "mean", "std")  # of the preprocessing, in training
 
 
 class Programs:
@@ -386,7 +389,8 @@ def of_training(parts: View) -> View:
         **_prefixed("facts", {key: facts[key] for key in ("model", "model_options", "num_classes")}),
         **_prefixed("data", {key: getattr(data, key) for key in ("batch_size", "seed", "workers", "images_per_epoch")}),
         "data.files": _files(data.files),
-        **_prefixed("transforms", dataclasses.asdict(data.transforms)),
+        **_prefixed("augmentation", {key: data.config[key] for key in AUGMENTED}),
+        **_prefixed("transforms", {key: getattr(data.preprocessing, key) for key in TRANSFORMED}),
         **of_eval_data("eval", parts["eval_data"]),
         "rates": rates,
         "sink": parts["is_sinking"],

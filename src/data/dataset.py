@@ -23,8 +23,9 @@ import numpy as np
 from src.data.folders import Images
 from src.data.images import read_encoded
 from src.data.preprocessing import Preprocessing
-from src.data.transforms import TrainTransforms, eval_transforms, normalization, normalize, train_transforms
+from src.data.transforms import cuts_the_normalized, eval_transforms, normalization, normalize, train_transforms
 from src.errors import UsageError
+from src.settings.sections import Augmentation
 
 _log = logging.getLogger(__name__)
 _READ_TOGETHER = 8  # files a reading thread takes at once: the hand-over costs as much as a small read
@@ -68,18 +69,19 @@ class TrainData:
     def __init__(
         self,
         files: Images,
-        transforms: TrainTransforms,
+        config: Augmentation,
+        preprocessing: Preprocessing,
         batch_size: int,
         seed: int,
         workers: int,
-        drop_remainder: bool = True,
         rank: int = 0,
         world: int = 1,
     ):
-        self.files, self.transforms, self.batch_size, self.seed = files, transforms, batch_size, seed
+        self.files, self.config, self.preprocessing = files, config, preprocessing
+        self.batch_size, self.seed = batch_size, seed
         self.workers = usable_workers(workers)
         self.rank, self.world = rank, world
-        multiple = batch_size * world if drop_remainder else world
+        multiple = batch_size * world if config.drop_remainder else world
         self.images_per_epoch = len(files) // multiple * multiple
         self.steps_per_epoch = math.ceil(self.images_per_epoch / (batch_size * world))
         if self.steps_per_epoch == 0:
@@ -102,12 +104,12 @@ class TrainData:
         seed, which also reseeds ``random`` and ``numpy.random``.
 
         Args:
-            is_normalized: without it the images are bytes, unless ``transforms.cuts_the_normalized``.
+            is_normalized: without it the images are bytes, unless the cutout comes after the normalisation.
         """
         ds.config.set_seed(int(np.random.SeedSequence([self.seed, epoch, self.rank]).generate_state(1)[0]))
-        operators = train_transforms(self.transforms)
-        if is_normalized and not self.transforms.cuts_the_normalized:
-            operators.append(normalization(self.transforms))
+        operators = train_transforms(self.config, self.preprocessing)
+        if is_normalized and not cuts_the_normalized(self.config):
+            operators.append(normalization(self.preprocessing))
         files = [self.files[index] for index in self.order(epoch)]
         pipeline = _pipeline(files, operators, self.batch_size, self.workers)
         return pipeline.skip(skip_steps) if skip_steps else pipeline
@@ -121,7 +123,7 @@ class TrainData:
                 skipped images are still decoded, which moves the random operators to where they were.
         """
         if skip_steps < self.steps_per_epoch:
-            yield from _batches(self.pipeline(epoch, skip_steps, is_normalized=False), self.transforms)
+            yield from _batches(self.pipeline(epoch, skip_steps, is_normalized=False), self.preprocessing)
 
 
 class EvalData:
@@ -187,12 +189,12 @@ def _reader(files: Images, threads: int) -> Callable[[], Iterator[tuple[np.ndarr
     return rows
 
 
-def _batches(pipeline: ds.Dataset, options: TrainTransforms | Preprocessing) -> Iterator[Batch]:
+def _batches(pipeline: ds.Dataset, preprocessing: Preprocessing) -> Iterator[Batch]:
     iterator = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
     try:
         for images, labels in iterator:
             if images.dtype == np.uint8:
-                images = mindspore.Tensor.from_numpy(normalize(images, options))
+                images = mindspore.Tensor.from_numpy(normalize(images, preprocessing))
             yield mindspore.Tensor(images), mindspore.Tensor(labels)
     finally:
         iterator.stop()  # ends the threads of an epoch that is left early

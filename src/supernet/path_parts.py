@@ -192,12 +192,7 @@ def step_of(
         sampler_of(config, supernet.space),
         steps_per_epoch,
         rates,
-        loss_scale_mode=config.loss_scale_mode,
-        loss_scale=config.loss_scale,
-        scale_factor=config.scale_factor,
-        scale_window=config.scale_window,
-        grad_clip=config.grad_clip,
-        accumulate=config.accumulate,
+        config,
         all_finite=AllFinite(operators) if operators else ms.amp.all_finite,
         world_size=world.size,
     )

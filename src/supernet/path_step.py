@@ -8,6 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from src.settings.sections import Update
 from src.space.sampler import PathSampler
 from src.supernet.network import Slots, Supernet
 from src.supernet.path_sgd import PathSGD
@@ -31,7 +32,7 @@ class SupernetStep(nn.Cell):
         sampler: draws the paths.
         steps_per_epoch: batches of an epoch.
         learning_rates: of each update, float32 [updates].
-        options: of :class:`src.training.scaled_gradients.ScaledGradients`, which may raise a UsageError.
+        config, options: of :class:`src.training.scaled_gradients.ScaledGradients`.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class SupernetStep(nn.Cell):
         sampler: PathSampler,
         steps_per_epoch: int,
         learning_rates: np.ndarray,
+        config: Update,
         **options,
     ):
         super().__init__(auto_prefix=False)
         self.network, self.supernet = network, supernet
         self.optimizer, self.sampler = optimizer, sampler
-        self.gradients = ScaledGradients(network, loss, optimizer.parameters, **options)
+        self.gradients = ScaledGradients(network, loss, optimizer.parameters, config, **options)
         self.accumulate = self.gradients.accumulate
         if not self.gradients.dynamic:
             # Only noted: every supernet's checkpoint has one. What counts is the configuration's.

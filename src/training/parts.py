@@ -15,7 +15,6 @@ from src.data.check import check_folder, default_cache, usable_images
 from src.data.dataset import EvalData, TrainData
 from src.data.folders import Images, build_class_index, check_same_classes, find_split, find_val, list_images
 from src.data.preprocessing import Preprocessing
-from src.data.transforms import TrainTransforms
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import create_model, get_entry, options_of
@@ -167,21 +166,8 @@ def loss_of(config: Config, num_classes: int) -> LabelSmoothedCrossEntropy:
 
 def train_data_of(config: Config, files: Images, preprocessing: Preprocessing, world: World) -> TrainData:
     """This rank's training batches."""
-    transforms = TrainTransforms(
-        image_size=preprocessing.image_size,
-        crop_scale=tuple(config.crop_scale),
-        crop_ratio=tuple(config.crop_ratio),
-        horizontal_flip=config.horizontal_flip,
-        color_jitter=tuple(config.color_jitter),
-        cutout=config.cutout,
-        cutout_length=config.cutout_length,
-        cutout_position=config.cutout_position,
-        interpolation=preprocessing.interpolation,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-    )
     return TrainData(
-        files, transforms, config.batch_size, config.seed, config.workers, config.drop_remainder, world.rank, world.size
+        files, config, preprocessing, config.batch_size, config.seed, config.workers, world.rank, world.size
     )
 
 
@@ -211,12 +197,7 @@ def step_of(
         network,
         loss,
         optimizer,
-        loss_scale_mode=config.loss_scale_mode,
-        loss_scale=config.loss_scale,
-        scale_factor=config.scale_factor,
-        scale_window=config.scale_window,
-        grad_clip=config.grad_clip,
-        accumulate=config.accumulate,
+        config,
         all_finite=after_gradients(network, optimizer),
         world_size=world.size,
     )

@@ -11,9 +11,8 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from src.errors import UsageError, nearest
+from src.settings.sections import Update
 
-LOSS_SCALE_MODES = ("none", "fixed", "dynamic")
 # A dynamic scale stays between these: without a ceiling, gradients that are all zero would let it grow to infinity.
 LEAST_LOSS_SCALE, LARGEST_LOSS_SCALE = 1.0, 2.0**64
 
@@ -65,17 +64,9 @@ class ScaledGradients(nn.Cell):
         network: images to logits [N, K].
         loss_fn: (logits, labels) to the mean loss; its result has to be float32.
         parameters: to differentiate by.
-        loss_scale_mode: ``none``, ``fixed`` or ``dynamic``.
-        loss_scale: the factor, or the first one when dynamic.
-        scale_factor, scale_window: dynamic: divide by scale_factor on overflow, multiply by it after
-            scale_window good updates in a row.
-        grad_clip: largest global L2 norm of the unscaled, averaged gradients (0: off).
-        accumulate: batches in an update.
+        config: loss scale, clipping, batches in an update.
         all_finite: gradients to a boolean Tensor (), True if no element is infinite or NaN; each rank asks its own.
         world_size: devices whose gradients are averaged; above 1 communication has to be initialised.
-
-    Raises:
-        UsageError: a mode that does not exist or a number out of its range.
     """
 
     def __init__(
@@ -83,51 +74,31 @@ class ScaledGradients(nn.Cell):
         network: nn.Cell,
         loss_fn: Callable[[Tensor, Tensor], Tensor],
         parameters: ParameterTuple,
+        config: Update,
         *,
-        loss_scale_mode: str = "none",
-        loss_scale: float = 1024.0,
-        scale_factor: float = 2,
-        scale_window: int = 2000,
-        grad_clip: float = 0.0,
-        accumulate: int = 1,
         all_finite: Callable[[tuple[Tensor, ...]], Tensor] = ms.amp.all_finite,
         world_size: int = 1,
     ):
         super().__init__(auto_prefix=False)
-        if loss_scale_mode not in LOSS_SCALE_MODES:
-            raise UsageError(
-                f"there is no loss_scale_mode {loss_scale_mode!r}{nearest(loss_scale_mode, LOSS_SCALE_MODES)}; "
-                f"there are {', '.join(LOSS_SCALE_MODES)}"
-            )
-        if not LEAST_LOSS_SCALE <= loss_scale <= LARGEST_LOSS_SCALE:
-            raise UsageError(f"loss_scale must be {LEAST_LOSS_SCALE:g} to {LARGEST_LOSS_SCALE:g}, not {loss_scale}")
-        if not scale_factor > 1:
-            raise UsageError(f"scale_factor must be above 1, not {scale_factor}")
-        for key, value, least in (("scale_window", scale_window, 1), ("accumulate", accumulate, 1)):
-            if value < least:
-                raise UsageError(f"{key} must be at least {least}, not {value}")
-        if not grad_clip >= 0:
-            raise UsageError(f"grad_clip must be at least 0, not {grad_clip}")
-
         self.network = network
         self.loss_fn = loss_fn
         self.trained = parameters
         self.all_finite = all_finite
         self.map = ops.HyperMap()
 
-        self.dynamic = loss_scale_mode == "dynamic"
-        self.scaled = loss_scale_mode != "none"
-        self.scale_factor = float(scale_factor)
-        self.scale_window = int(scale_window)
+        self.dynamic = config.loss_scale_mode == "dynamic"
+        self.scaled = config.loss_scale_mode != "none"
+        self.scale_factor = float(config.scale_factor)
+        self.scale_window = config.scale_window
         self.overflow_count = state_parameter("overflow_count", 0, ms.int32)
         if self.dynamic:
-            self.loss_scale = state_parameter("loss_scale", loss_scale, ms.float32)
+            self.loss_scale = state_parameter("loss_scale", config.loss_scale, ms.float32)
             self.good_steps = state_parameter("good_steps", 0, ms.int32)
         else:
-            self.loss_scale = Tensor(loss_scale if self.scaled else 1.0, ms.float32)
+            self.loss_scale = Tensor(config.loss_scale if self.scaled else 1.0, ms.float32)
 
-        self.grad_clip = float(grad_clip)
-        self.accumulate = int(accumulate)
+        self.grad_clip = config.grad_clip
+        self.accumulate = config.accumulate
         if self.accumulate > 1:
             self.sums = parameters.clone(prefix="accumulated", init="zeros")
             for buffer in self.sums:

@@ -8,6 +8,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.errors import UsageError, nearest
+from src.settings.sections import Update
 from src.training.scaled_gradients import ScaledGradients, state_parameter
 
 AMP_LEVELS = ("O0", "O1", "O2", "O3")
@@ -33,15 +34,20 @@ class TrainStep(nn.Cell):
         network: images to logits [N, K].
         loss_fn: (logits, labels) to the mean loss; its result has to be float32.
         optimizer: over the parameters to train; takes unscaled gradients (its own loss_scale is 1).
-        options: of :class:`src.training.scaled_gradients.ScaledGradients`, which may raise a UsageError.
+        config, options: of :class:`src.training.scaled_gradients.ScaledGradients`.
     """
 
     def __init__(
-        self, network: nn.Cell, loss_fn: Callable[[Tensor, Tensor], Tensor], optimizer: nn.Optimizer, **options
+        self,
+        network: nn.Cell,
+        loss_fn: Callable[[Tensor, Tensor], Tensor],
+        optimizer: nn.Optimizer,
+        config: Update,
+        **options,
     ):
         super().__init__(auto_prefix=False)
         self.network, self.optimizer = network, optimizer
-        self.gradients = ScaledGradients(network, loss_fn, optimizer.parameters, **options)
+        self.gradients = ScaledGradients(network, loss_fn, optimizer.parameters, config, **options)
         self.is_accumulating = self.gradients.accumulate > 1
         if self.is_accumulating:
             self.accumulated_batches = state_parameter("accumulated_batches", 0, ms.int32)

@@ -27,7 +27,7 @@ from src.models.layers import (
     Split,
     SqueezeExcite,
 )
-from src.settings.sections import Optimizer
+from src.settings.sections import Optimizer, Update
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.one_pass import after_gradients
 from src.training.optimizer import create_optimizer
@@ -149,7 +149,7 @@ def test_the_update_in_one_pass_is_neither_lost_nor_made_where_it_must_not():
         if is_one_pass:
             all_finite = after_gradients(net, optimizer)
         loss = LabelSmoothedCrossEntropy(5, 0.1, "uniform")
-        train = TrainStep(net, loss, optimizer, all_finite=all_finite).set_train(True)
+        train = TrainStep(net, loss, optimizer, Update(), all_finite=all_finite).set_train(True)
         losses = []
         for batch in (x, x, infinite, x):
             before = {p.name: p.asnumpy().copy() for p in optimizer.get_parameters()}

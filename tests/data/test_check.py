@@ -29,8 +29,8 @@ from pathlib import Path
 from src.data.check import check_folder, usable_images
 from src.data.folders import build_class_index
 from src.data.dataset import EvalData, TrainData
-from src.data.transforms import TrainTransforms
 from src.data.preprocessing import Preprocessing
+from src.settings.sections import Augmentation
 
 folder, out = Path(sys.argv[1]), sys.argv[2]
 report = check_folder(folder, build_class_index(folder))
@@ -40,9 +40,11 @@ for kernel in ("mindspore", "pil"):
     own = Preprocessing(32, 32, "bilinear", kernel, (0.0, 0.0, 0.0), (1 / 255,) * 3)
     data = EvalData(images, own, batch_size=8, workers=2)
     pixels[kernel] = np.concatenate([batch.asnumpy()[:valid] for batch, _, valid in data])
-augmented = TrainTransforms(32, color_jitter=(0.4, 0.4, 0.4, 0.1), cutout=True, cutout_length=8)
+augmented = Augmentation(
+    color_jitter=[0.4, 0.4, 0.4, 0.1], cutout=True, cutout_length=8, drop_remainder=False
+)
 for size in (32, 224):
-    train = TrainData(images, augmented, batch_size=4, seed=1, workers=2, drop_remainder=False)
+    train = TrainData(images, augmented, own, batch_size=4, seed=1, workers=2)
     assert sum(len(labels) for _, labels in train.epoch(0)) == len(images)
 np.savez(out, names=[path.name for path, _ in images], **pixels)
 """

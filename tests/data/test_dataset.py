@@ -13,12 +13,13 @@ import pytest
 from src.data.dataset import EvalData, TrainData, shard_range, usable_workers
 from src.data.folders import build_class_index, list_images
 from src.data.preprocessing import Preprocessing
-from src.data.transforms import TrainTransforms
 from src.errors import UsageError
+from src.settings.sections import Augmentation
 from tests.images import class_folders, numbered_images
 
-BYTES = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-EVERYTHING = TrainTransforms(32, color_jitter=(0.4, 0.4, 0.4, 0.1), cutout=True, cutout_length=8)
+OWN = Preprocessing(32, 32)
+BYTES = Preprocessing(32, 32, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+EVERYTHING = Augmentation(color_jitter=[0.4, 0.4, 0.4, 0.1], cutout=True, cutout_length=8)
 WORKERS = [1, pytest.param(2, marks=pytest.mark.skipif(usable_workers(2) < 2, reason="one CPU"))]
 
 
@@ -55,20 +56,21 @@ def joined(batches):
     return list(itertools.chain.from_iterable(batches))
 
 
-def gray_data(files, batch_size, **options):
-    return TrainData(files, TrainTransforms(32, **BYTES), batch_size, seed=5, workers=2, **options)
+def gray_data(files, batch_size, drop_remainder=True, **options):
+    config = Augmentation(drop_remainder=drop_remainder)
+    return TrainData(files, config, BYTES, batch_size, seed=5, workers=2, **options)
 
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_an_epoch_is_a_function_of_seed_and_epoch(photos, workers):
     def epoch(number, seed=7):
-        return arrays(TrainData(photos, EVERYTHING, 4, seed, workers).epoch(number))
+        return arrays(TrainData(photos, EVERYTHING, OWN, 4, seed, workers).epoch(number))
 
     first = epoch(0)
     assert len(first) == 6
     assert first[0][0].shape == (4, 3, 32, 32) and first[0][0].dtype == np.float32
     assert first[0][1].shape == (4,) and first[0][1].dtype == np.int32
-    data = TrainData(photos, EVERYTHING, 4, 7, workers)
+    data = TrainData(photos, EVERYTHING, OWN, 4, 7, workers)
     later = [arrays(data.epoch(number)) for number in (2, 0, 1)]
     assert same(first, later[1]) and same(epoch(2), later[0])
     for other in (epoch(1), epoch(0, seed=8)):
@@ -77,13 +79,14 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(photos, workers):
 
 @pytest.mark.parametrize("position", ["upstream", "normalized"])
 def test_a_sinking_device_gets_the_same_pixels(photos, position):
-    data = TrainData(photos, dataclasses.replace(EVERYTHING, cutout_position=position), 4, seed=1, workers=1)
+    data = TrainData(photos, EVERYTHING.model_copy(update={"cutout_position": position}), OWN, 4, seed=1, workers=1)
     sunk = data.pipeline(epoch=0, skip_steps=2).create_tuple_iterator(num_epochs=1)
     assert same(arrays(sunk), arrays(data.epoch(0, skip_steps=2)))
 
 
 def test_augmentation_differs_between_epochs_and_images(photos):
-    data = TrainData(photos[:1] * 4, EVERYTHING, 4, seed=1, workers=2)  # one image, so that only augmentation differs
+    one_image = photos[:1] * 4  # so that only augmentation differs
+    data = TrainData(one_image, EVERYTHING, OWN, 4, seed=1, workers=2)
     images = [image for epoch in range(2) for batch, _ in data.epoch(epoch) for image in batch.asnumpy()]
     assert not any(np.array_equal(a, b) for a, b in itertools.combinations(images, 2))
 
@@ -91,13 +94,13 @@ def test_augmentation_differs_between_epochs_and_images(photos):
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("skip", [1, 3, 5, 6])
 def test_an_epoch_entered_midway_is_its_rest_bit_for_bit(photos, workers, skip):
-    data = TrainData(photos, EVERYTHING, 4, seed=7, workers=workers)
+    data = TrainData(photos, EVERYTHING, OWN, 4, seed=7, workers=workers)
     whole = arrays(data.epoch(3))
     assert same(whole[skip:], arrays(data.epoch(3, skip_steps=skip)))
 
 
 def test_evaluation_in_the_midst_of_an_epoch_does_not_disturb_it(photos):
-    data = TrainData(photos, EVERYTHING, 4, seed=7, workers=2)
+    data = TrainData(photos, EVERYTHING, OWN, 4, seed=7, workers=2)
     interrupted = []
     for batch in data.epoch(0):
         interrupted += arrays([batch])
@@ -146,7 +149,8 @@ def test_without_dropping_all_ranks_still_take_equal_steps(numbered):
 
 def test_ranks_augment_differently(photos):
     files = photos[:1] * 8
-    first, second = (arrays(TrainData(files, EVERYTHING, 4, 1, 2, rank=rank, world=2).epoch(0)) for rank in range(2))
+    ranks = [TrainData(files, EVERYTHING, OWN, 4, 1, 2, rank=rank, world=2) for rank in range(2)]
+    first, second = (arrays(data.epoch(0)) for data in ranks)
     assert not np.array_equal(first[0][0], second[0][0])
 
 
@@ -169,7 +173,7 @@ def test_evaluation_sees_every_image_once_in_order(numbered, total, batch_size, 
     seen = []
     for rank in range(world):
         data = EvalData(
-            numbered[:total], Preprocessing(32, 36, resize_kernel=kernel, **BYTES), batch_size, 2, rank, world
+            numbered[:total], dataclasses.replace(BYTES, resize=36, resize_kernel=kernel), batch_size, 2, rank, world
         )
         batches = list(data)
         assert len(batches) == data.steps
@@ -197,11 +201,11 @@ def test_workers_are_limited_to_the_cpus_present_and_this_is_said(numbered, capl
     most = usable_workers(10_000)
     assert usable_workers(most) == most and usable_workers(0) == 1
     assert f"workers: {most} instead of 10000" in caplog.text
-    assert len(arrays(TrainData(numbered, TrainTransforms(32), 8, 1, workers=10_000).epoch(0))) == 4
+    assert len(arrays(TrainData(numbered, Augmentation(), OWN, 8, 1, workers=10_000).epoch(0))) == 4
 
 
 def test_an_epoch_left_early_leaves_no_threads(photos):
-    data = TrainData(photos, EVERYTHING, 2, seed=1, workers=2)
+    data = TrainData(photos, EVERYTHING, OWN, 2, seed=1, workers=2)
     before = threading.active_count()
     for epoch in range(4):
         batches = data.epoch(epoch)

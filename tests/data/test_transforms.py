@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import mindspore.dataset as ds
 import numpy as np
 import pytest
@@ -11,11 +9,14 @@ from PIL import Image
 
 from src.data.dataset import EvalData
 from src.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from src.data.transforms import TrainTransforms, eval_transforms, normalization, normalize, train_transforms
+from src.data.transforms import eval_transforms, normalization, normalize, train_transforms
 from src.errors import UsageError
+from src.settings.sections import Augmentation
 from tests.images import encode, photo
 
-BYTES = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}  # normalisation that leaves 0-255 as it is
+OWN = Preprocessing(32, 32)
+BYTES = (0.0,) * 3, (1 / 255,) * 3  # mean and standard deviation whose normalisation leaves 0-255 as it is
+RAW = Preprocessing(32, 32, "bilinear", "mindspore", *BYTES)
 SHAPES = [(97, 61), (61, 97), (50, 50), (301, 83), (33, 32)]  # height, width
 
 
@@ -29,14 +30,14 @@ def evaluated(folder, images, preprocessing):
     return np.concatenate(batches).transpose(0, 2, 3, 1)
 
 
-def augmented(image, options, times=1, seed=3):
+def augmented(image, config, own=RAW, times=1, seed=3):
     """Training pixels of one image, float32 [times, size, size, 3]."""
     ds.config.set_seed(seed)
     encoded = np.frombuffer(encode(image, "BMP"), np.uint8)
     rows = ds.NumpySlicesDataset({"image": np.stack([encoded] * times)}, shuffle=False)
-    rows = rows.map(train_transforms(options), "image", num_parallel_workers=1)
+    rows = rows.map(train_transforms(config, own), "image", num_parallel_workers=1)
     images = np.stack([row for (row,) in rows.create_tuple_iterator(output_numpy=True, num_epochs=1)])
-    return (normalize(images, options) if images.dtype == np.uint8 else images).transpose(0, 2, 3, 1)
+    return (normalize(images, own) if images.dtype == np.uint8 else images).transpose(0, 2, 3, 1)
 
 
 def bilinear_without_antialiasing(image, height, width):
@@ -64,13 +65,13 @@ def test_the_pil_kernel_is_pillows_own_resize_and_torchvisions_crop(tmp_path, in
         left, top = round((new[0] - 32) / 2.0), round((new[1] - 32) / 2.0)
         resized = Image.fromarray(image).resize(new, kernel)
         expected.append(np.asarray(resized.crop((left, top, left + 32, top + 32))))
-    pixels = evaluated(tmp_path, images, Preprocessing(32, 37, interpolation, "pil", **BYTES))
+    pixels = evaluated(tmp_path, images, Preprocessing(32, 37, interpolation, "pil", *BYTES))
     assert np.array_equal(pixels, np.stack(expected))
 
 
 def test_the_mindspore_kernel_interpolates_four_pixels(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    pixels = evaluated(tmp_path, [image], Preprocessing(32, 36, "bilinear", "mindspore", **BYTES))[0]
+    pixels = evaluated(tmp_path, [image], Preprocessing(32, 36, "bilinear", "mindspore", *BYTES))[0]
     expected = bilinear_without_antialiasing(image.astype(float), 36, 48)[2:34, 8:40]
     assert np.abs(pixels - expected).max() <= 1
 
@@ -80,7 +81,7 @@ def test_the_two_kernels_differ_where_an_image_shrinks(tmp_path, interpolation, 
     """On noise shrunk to a third the mean difference is tens of the 256 levels: weights need their own kernel."""
     noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     own, other = (
-        evaluated(tmp_path, [noise, photo(1, 96, 96)], Preprocessing(32, 32, interpolation, kernel, **BYTES))
+        evaluated(tmp_path, [noise, photo(1, 96, 96)], Preprocessing(32, 32, interpolation, kernel, *BYTES))
         for kernel in ("mindspore", "pil")
     )
     difference = np.abs(own - other).mean(axis=(1, 2, 3))
@@ -90,7 +91,7 @@ def test_the_two_kernels_differ_where_an_image_shrinks(tmp_path, interpolation, 
 
 def test_the_two_kernels_agree_where_nothing_is_resized(tmp_path):
     pixels = [
-        evaluated(tmp_path, [photo(0, 32, 40)], Preprocessing(32, 32, resize_kernel=kernel, **BYTES))
+        evaluated(tmp_path, [photo(0, 32, 40)], Preprocessing(32, 32, "bilinear", kernel, *BYTES))
         for kernel in ("mindspore", "pil")
     ]
     assert np.array_equal(*pixels)
@@ -114,8 +115,8 @@ def test_a_batch_is_normalised_to_the_bit_like_its_images_one_by_one():
 
 
 def test_the_order_of_the_training_operators():
-    options = TrainTransforms(color_jitter=(0.4, 0.4, 0.4, 0.0), cutout=True)
-    names = [type(operator).__name__ for operator in train_transforms(options)]
+    config = Augmentation(color_jitter=[0.4, 0.4, 0.4, 0.0], cutout=True)
+    names = [type(operator).__name__ for operator in train_transforms(config, Preprocessing())]
     assert names == [
         "RandomCropDecodeResize",
         "CutOut",
@@ -123,18 +124,18 @@ def test_the_order_of_the_training_operators():
         "RandomColorAdjust",
         "HWC2CHW",
     ]
-    late = train_transforms(dataclasses.replace(options, cutout_position="normalized"))
+    late = train_transforms(config.model_copy(update={"cutout_position": "normalized"}), Preprocessing())
     assert [type(operator).__name__ for operator in late][-3:] == ["Normalize", "CutOut", "HWC2CHW"]
 
 
 @pytest.mark.parametrize("position", ["upstream", "normalized"])
 def test_cutout_is_black_before_and_the_mean_colour_after_normalisation(position):
     image = np.full((40, 40, 3), 200, np.uint8)
-    options = TrainTransforms(32, cutout=True, cutout_length=12, cutout_position=position)
+    config = Augmentation(cutout=True, cutout_length=12, cutout_position=position)
     mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     hole_colour = {"upstream": -mean / std, "normalized": np.zeros(3)}[position]
     areas = []
-    for pixels in augmented(image, options, times=30):
+    for pixels in augmented(image, config, OWN, times=30):
         hole = np.isclose(pixels, hole_colour, atol=1e-5).all(axis=2)
         assert np.allclose(pixels[~hole], (200 / 255 - mean) / std, atol=1e-5)
         areas.append(hole.sum())
@@ -147,39 +148,36 @@ def test_cutout_is_black_before_and_the_mean_colour_after_normalisation(position
 
 def test_without_augmentation_the_image_comes_out_as_it_is():
     image = photo(4, 32, 32)
-    options = TrainTransforms(32, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), horizontal_flip=0.0, **BYTES)
-    assert np.array_equal(augmented(image, options)[0], image)
+    config = Augmentation(crop_scale=[1, 1], crop_ratio=[1, 1], horizontal_flip=0)
+    assert np.array_equal(augmented(image, config)[0], image)
 
 
 def test_the_flip_has_its_probability():
     image = photo(4, 32, 32)
-    options = TrainTransforms(32, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), horizontal_flip=0.25, **BYTES)
-    flipped = [np.array_equal(pixels, image[:, ::-1]) for pixels in augmented(image, options, times=400)]
+    config = Augmentation(crop_scale=[1, 1], crop_ratio=[1, 1], horizontal_flip=0.25)
+    flipped = [np.array_equal(pixels, image[:, ::-1]) for pixels in augmented(image, config, times=400)]
     assert 70 < sum(flipped) < 130
 
 
 def test_colour_jitter_changes_colours_within_its_range():
     image = np.full((32, 32, 3), (100, 100, 100), np.uint8)
-    options = TrainTransforms(32, color_jitter=(0.4, 0.0, 0.0, 0.0), **BYTES)
-    levels = [pixels.mean() for pixels in augmented(image, options, times=200)]
+    config = Augmentation(color_jitter=[0.4, 0, 0, 0])
+    levels = [pixels.mean() for pixels in augmented(image, config, times=200)]
     assert 59 <= min(levels) < 65 and 135 < max(levels) <= 141
 
 
 def test_the_crop_covers_its_share_of_the_area():
     ramp = np.repeat(np.arange(128, dtype=np.uint8)[None, :, None] * 2, 128, axis=0).repeat(3, axis=2)
-    options = TrainTransforms(
-        32, crop_scale=(0.25, 0.25), crop_ratio=(1.0, 1.0), horizontal_flip=0.0, **BYTES
-    )  # half the width
-    spans = [np.ptp(pixels) for pixels in augmented(ramp, options, times=20)]
+    config = Augmentation(crop_scale=[0.25, 0.25], crop_ratio=[1, 1], horizontal_flip=0)  # half the width
+    spans = [np.ptp(pixels) for pixels in augmented(ramp, config, times=20)]
     assert all(110 <= span <= 130 for span in spans)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: train_transforms(TrainTransforms(32, cutout=True)), "cutout_length 56 is larger than image_size 32"),
-        (lambda: train_transforms(TrainTransforms(interpolation="nearest")), "bilinear or bicubic"),
-        (lambda: train_transforms(TrainTransforms(cutout_position="late")), "upstream or normalized"),
+        (lambda: train_transforms(Augmentation(cutout=True), OWN), "cutout_length 56 is larger than image_size 32"),
+        (lambda: train_transforms(Augmentation(), Preprocessing(interpolation="nearest")), "bilinear or bicubic"),
         (lambda: eval_transforms(Preprocessing(resize_kernel="cv2")), "mindspore or pil"),
         (lambda: eval_transforms(Preprocessing(interpolation="area")), "bilinear or bicubic"),
         (lambda: eval_transforms(Preprocessing(224, 200)), "eval_resize 200 is smaller than image_size 224"),

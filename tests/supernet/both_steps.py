@@ -22,7 +22,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from src.cpu.build import library
 from src.cpu.operators import Operators
 from src.machine.ranks import all_reduce_sum
-from src.settings.sections import Optimizer
+from src.settings.sections import Optimizer, Update
 from src.supernet.path_sgd import PathSGD
 from src.supernet.path_step import SupernetStep
 from src.training.loss import LabelSmoothedCrossEntropy
@@ -150,7 +150,8 @@ def make_step(
     rates: np.ndarray = RATES,
     **options,
 ) -> nn.Cell:
-    """A step of ``kind`` with fresh weights. ``options`` are the step's own."""
+    """A step of ``kind`` with fresh weights. ``options`` are the step's own, keys of the schema among them."""
+    update = Update(**{key: options.pop(key) for key in Update.model_fields if key in options})
     fused = Operators(library()) if operators == "fused" else None
     loss = LabelSmoothedCrossEntropy(CLASSES, SMOOTHING, "uniform")
     if kind == "train":
@@ -160,12 +161,12 @@ def make_step(
         if fused:
             update_in_one_pass(optimizer, fused)
             options.setdefault("all_finite", AllFinite(fused))
-        return TrainStep(network, loss, optimizer, **options).set_train()
+        return TrainStep(network, loss, optimizer, update, **options).set_train()
     network = Choices(POSITIONS)
     optimizer = PathSGD(list(network.trainable_params()), momentum, rule == "nesterov", decay, "weights", fused)
     if fused:
         options.setdefault("all_finite", AllFinite(fused))
-    return SupernetStep(network, network, loss, optimizer, Script(paths), 4, rates, **options).set_train()
+    return SupernetStep(network, network, loss, optimizer, Script(paths), 4, rates, update, **options).set_train()
 
 
 def feed(step: nn.Cell, batch: Batch) -> tuple[float, bool, int]:

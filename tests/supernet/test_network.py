@@ -240,7 +240,7 @@ def step_on(network, gradients=None, **changes):
     )
     loss = LabelSmoothedCrossEntropy(10, 0.1, "uniform")
     sampler = sampler_of(config, network.space)
-    step = SupernetStep(network, network, loss, optimizer, sampler, 4, np.full(100, 0.05, np.float32))
+    step = SupernetStep(network, network, loss, optimizer, sampler, 4, np.full(100, 0.05, np.float32), config)
     step.gradients = gradients or step.gradients
     return step.set_train(True)
 

@@ -13,6 +13,7 @@ from mindspore import nn
 from PIL import Image
 
 from src.data.preprocessing import Preprocessing
+from src.data.transforms import train_transforms
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import get_entry
@@ -149,10 +150,9 @@ def test_training_data_take_every_key(split):
     data = build.train_data_of(asked, [(split, 0)] * 12, build.preprocessing_of(asked), World(1, 2))
     assert (data.batch_size, data.seed, data.workers, data.rank, data.world) == (5, 3, 1, 1, 2)
     assert data.steps_per_epoch == 2
-    transforms = data.transforms
-    assert (transforms.image_size, transforms.crop_scale, transforms.crop_ratio) == (32, (0.5, 0.9), (1, 1))
-    assert (transforms.horizontal_flip, transforms.color_jitter) == (0.25, (0.1, 0.2, 0.3, 0.05))
-    assert (transforms.cutout, transforms.cutout_length, transforms.cutout_position) == (True, 8, "normalized")
+    assert data.preprocessing.image_size == 32
+    late = ["RandomCropDecodeResize", "RandomHorizontalFlip", "RandomColorAdjust", "Normalize", "CutOut", "HWC2CHW"]
+    assert [type(step).__name__ for step in train_transforms(data.config, data.preprocessing)] == late
 
 
 # -- schedule, network, step -------------------------------------------------------------------
