@@ -9,18 +9,17 @@ if __name__ == "__main__":
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from src.data.folders import build_class_index
-from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
 from src.machine.device import describe_device, set_up, versions
 from src.machine.modelarts import on_modelarts
 from src.machine.ranks import World, current_world, initialise, leave
 from src.runs import report
-from src.runs.checkpoint import facts_of, load_checkpoint, verify
+from src.runs.checkpoint import load_checkpoint, trained_of, verify
 from src.runs.folder import checkpoints_of
 from src.runs.log import Log
+from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments
 from src.settings.config import Config
 from src.training import parts as build
@@ -32,45 +31,45 @@ def main(argv: list[str]) -> None:
     checkpoints = checkpoints_of(config.checkpoint_path)
     for path in checkpoints:
         verify(path)
-    config, facts = with_facts_of(checkpoints[0], config)
+    config, trained = as_trained(checkpoints[0], config)
     world = current_world()
     target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
     initialise(world, config.is_distributed, target)
     with Log(is_quiet=not world.is_main) as log:
-        evaluate(checkpoints, config, facts, log, world, target)
+        evaluate(checkpoints, config, trained, log, world, target)
 
 
-def with_facts_of(path: Path, config: Config) -> tuple[Config, dict[str, Any]]:
-    """The configuration with the network, loss and data that the checkpoint knows, and those facts.
+def as_trained(path: Path, config: Config) -> tuple[Config, Trained | None]:
+    """The configuration with the network, loss and data that the checkpoint knows, and what that says of itself.
 
     An upstream file knows nothing of itself; then the command line or a recipe must name the network.
     """
-    facts = facts_of(path, config.model, config.num_classes)
-    if not facts:
-        return config, {}
-    if facts["config"].get("train_supernet"):
+    trained = trained_of(path, config.model, config.num_classes)
+    if trained is None:
+        return config, None
+    if trained.is_supernet:
         raise UsageError(f"{path} is of a supernet; its paths are scored by python search.py --supernet {path}")
     taken = ["label_smoothing", "label_smoothing_form"]
     if not (config.val_data_path or config.data_path):
         taken += ["val_data_path", "data_path"]
-    changes = {key: facts["config"][key] for key in taken}
-    return config.replace(model=facts["model"], model_options=facts["model_options"], **changes), facts
+    changes = {key: trained.config[key] for key in taken}
+    return config.replace(model=trained.model, model_options=trained.model_options, **changes), trained
 
 
 def evaluate(
-    checkpoints: list[Path], config: Config, facts: dict[str, Any], log: Log, world: World, target: str
+    checkpoints: list[Path], config: Config, trained: Trained | None, log: Log, world: World, target: str
 ) -> None:
     folder = build.eval_folder(config)
     if folder is None:
         raise UsageError("--val_data_path is missing: the folder that holds val/, or the val folder itself")
-    if facts:
-        classes = {name: label for label, name in enumerate(facts["classes"])}
-        preprocessing = build.preprocessing_of(config, Preprocessing.from_dict(facts["preprocessing"]))
+    if trained:
+        classes = {name: label for label, name in enumerate(trained.classes)}
+        preprocessing = build.preprocessing_of(config, trained.preprocessing)
     else:
         classes = build_class_index(folder)
         preprocessing = build.preprocessing_of(config)
     images = build.eval_images(folder, classes, config, log)
-    num_classes = facts.get("num_classes") or build.classes_in_head(config, classes)
+    num_classes = trained.num_classes if trained else build.classes_in_head(config, classes)
     network = build.network_of(config, num_classes, world)
     evaluator = Evaluator(build.computing(network, config, log), build.loss_of(config, num_classes))
     data = build.eval_data_of(config, images, preprocessing, world)
@@ -79,8 +78,8 @@ def evaluate(
 
     results, best, confusion = [], None, None
     for path in checkpoints:
-        meta = load_checkpoint(path, network, config.model)
-        if meta.get("classes") != facts.get("classes"):
+        found = load_checkpoint(path, network, config.model).trained
+        if (found and found.classes) != (trained and trained.classes):
             raise UsageError(f"{path} was trained on other classes than {checkpoints[0]}")
         evaluation = evaluator.run(data, config.per_class)
         result = {

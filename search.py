@@ -13,18 +13,18 @@ if __name__ == "__main__":
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from src.data.dataset import EvalData
-from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
 from src.files import sha256
 from src.machine.device import describe_device, set_up
 from src.machine.ranks import World, all_reduce_sum, current_world, initialise, leave
 from src.machine.stop import StopRequest
-from src.runs.checkpoint import SUFFIX, load_checkpoint, read_meta, verify
+from src.runs.checkpoint import SUFFIX, load_checkpoint, read_checkpoint
 from src.runs.folder import LAST, RunFolder, checkpoints_of, is_run, open_run
 from src.runs.log import Log
+from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments, split_command
 from src.settings.config import Config, load_config
 from src.space.evolution import Search
@@ -40,12 +40,14 @@ from src.training import parts as build
 JOURNAL = "journal.jsonl"
 
 
-class Trained(NamedTuple):
-    """A trained supernet: its checkpoint, what that says of itself, the configuration it was trained with."""
+class TrainedSupernet(NamedTuple):
+    """A trained supernet: its checkpoint, what that says of itself, and the space.
+
+    Space, seed and held-out images of a search are those of ``facts.config``.
+    """
 
     checkpoint: Path
-    facts: dict[str, Any]
-    config: Config
+    facts: Trained
     space: Space
 
 
@@ -90,7 +92,7 @@ def export_subnet(recipe_name: str, config: Config, log: Log, world: World) -> N
     inside, alone = (f"{hits / scores.total:.4f}" for hits in subnet.hits)
     log.line(f"accuracy of the path on {scored_on}: {inside} in the supernet, {alone} alone")
     log.line(f"largest difference between the logits: {subnet.difference:.2g}")
-    if trained.config.supernet_masking == "upstream" or trained.config.supernet_rounded:
+    if trained.facts.config.supernet_masking == "upstream" or trained.facts.config.supernet_rounded:
         log.line("note: this supernet masks as upstream does, so a path in it is not quite the network alone")
     if world.is_main:
         write_subnet(file, subnet, recipe, trained.facts)
@@ -110,7 +112,7 @@ def search_folder(config: Config, world: World) -> RunFolder:
     return open_run(config.replace(resume="auto") if config.run_dir else config, world.is_main)
 
 
-def search(config: Config, trained: Trained, folder: RunFolder, log: Log, world: World, target: str) -> None:
+def search(config: Config, trained: TrainedSupernet, folder: RunFolder, log: Log, world: World, target: str) -> None:
     tables = tables_of(config, trained.space)
     the_search = search_of(config, trained.space, tables)
     header = header_of(config, trained.space, sha256(trained.checkpoint))
@@ -134,7 +136,7 @@ def search(config: Config, trained: Trained, folder: RunFolder, log: Log, world:
     if world.is_main:
         ranked = [candidates[index] for index in ranking(the_search, candidates)]
         search_report.write_results(
-            folder.path, config, trained.config, trained.space, tables, candidates, ranked, scored_on
+            folder.path, config, trained.facts.config, trained.space, tables, candidates, ranked, scored_on
         )
         best = ranked[0]
         log.line(f"{len(candidates)} paths in {time.perf_counter() - start:.0f} s")
@@ -145,7 +147,7 @@ def search(config: Config, trained: Trained, folder: RunFolder, log: Log, world:
         log.line(f"next: python train.py --config_path {folder.path / 'best.yaml'} --data_path {config.data_path}")
 
 
-def supernet_of_run(given: str) -> Trained:
+def supernet_of_run(given: str) -> TrainedSupernet:
     """The supernet that ``--supernet`` means: a checkpoint, or the last one of a run.
 
     Raises:
@@ -154,23 +156,20 @@ def supernet_of_run(given: str) -> Trained:
     if not given:
         raise UsageError("which supernet? Give --supernet RUN, the run folder of train.py --train_supernet")
     checkpoint = checkpoints_of(given, "--supernet", (LAST,))[-1]
-    verify(checkpoint)
-    facts = read_meta(checkpoint)
-    if not facts.get("config", {}).get("train_supernet"):
+    facts = read_checkpoint(checkpoint).trained
+    if facts is None or not facts.is_supernet:
         raise UsageError(f"{checkpoint} is not of a supernet; train one with train.py --train_supernet")
-    # Space, seed and held-out images are those the supernet was trained with.
-    config = load_config("", facts["config"])
-    return Trained(checkpoint, facts, config, space_of(config, facts["num_classes"], config.image_size))
+    config = facts.config
+    return TrainedSupernet(checkpoint, facts, space_of(config, facts.num_classes, config.image_size))
 
 
-def scores_of(config: Config, trained: Trained, log: Log) -> tuple[PathAccuracy, str]:
+def scores_of(config: Config, trained: TrainedSupernet, log: Log) -> tuple[PathAccuracy, str]:
     """What scores a path, and on which images, in words."""
-    facts = trained.facts
+    facts, own = trained.facts, trained.facts.config
     classes, files = build.train_images(config, log)
-    if list(classes) != facts["classes"]:
+    if list(classes) != facts.classes:
         raise UsageError(f"{config.data_path} has other classes than the supernet was trained on")
-    preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-    training, held_out = split_held_out(files, trained.config.search_holdout, trained.config.seed)
+    training, held_out = split_held_out(files, own.search_holdout, own.seed)
     scored_on = f"{len(held_out)} training images held out"
     if config.search_on == "validation":
         folder = build.eval_folder(config)
@@ -181,15 +180,16 @@ def scores_of(config: Config, trained: Trained, log: Log) -> tuple[PathAccuracy,
             f"{len(held_out)} VALIDATION images: the accuracy of the found network on them is no longer unbiased"
         )
     batch = config.eval_batch_size or config.batch_size
-    calibration = calibration_images(training, config.calibration_images, trained.config.seed)
+    calibration = calibration_images(training, config.calibration_images, own.seed)
     batches = [
         keep_in_memory(
-            EvalData(images, preprocessing, min(batch, len(images)), config.workers), preprocessing.image_size
+            EvalData(images, facts.preprocessing, min(batch, len(images)), config.workers),
+            facts.preprocessing.image_size,
         )
         for images in (calibration, held_out)
     ]
     log.line(f"batch-norm statistics of each path from {len(calibration)} training images")
-    network = supernet_of(trained.config, facts["num_classes"])
+    network = supernet_of(own, facts.num_classes)
     load_checkpoint(trained.checkpoint, network)
     log.line(f"CPU operators: {operators_of(network, config, log.line)}")
     return PathAccuracy(network, *batches), scored_on

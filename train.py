@@ -16,6 +16,7 @@ from src.machine.ranks import World, broadcast_parameters, current_world, initia
 from src.runs.checkpoint import read_checkpoint
 from src.runs.folder import RunFolder, checkpoint_of, open_run
 from src.runs.log import Log
+from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments
 from src.settings.config import Config
 from src.supernet import path_parts as supernet
@@ -71,16 +72,16 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
         learning_rates=rates,
         train_data=train_data,
         eval_data=eval_data,
-        facts={
-            "model": config.model,
-            "model_options": config.model_options,
-            "num_classes": num_classes,
-            "classes": list(classes),
-            "preprocessing": preprocessing.to_dict(),
-            "config": config.values(),
-            "device": describe_device(target),
-            "versions": versions(),
-        },
+        trained=Trained(
+            config.model,
+            config.model_options,
+            num_classes,
+            list(classes),
+            preprocessing,
+            config,
+            versions(),
+            describe_device(target),
+        ),
         run=folder,
         log=log,
         world=world,

@@ -97,7 +97,7 @@ def score(given: argparse.Namespace) -> dict:
         "seed": given.seed,
         "accuracies": accuracies,
         "flops": tables["flops"].totals(genes).tolist(),
-        "recipes": [recipe_text(candidate, trained.config, tables, scored_on) for candidate in candidates],
+        "recipes": [recipe_text(candidate, trained.facts.config, tables, scored_on) for candidate in candidates],
     }
 
 

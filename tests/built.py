@@ -258,7 +258,7 @@ class Programs:
         view = build(words)
         assert "refused" not in view, view
         learned = {key: value.asnumpy() for key, value in weights(self.seen["network"]).items()}
-        write_checkpoint(self.folder / name, learned, {}, self.seen["facts"])
+        write_checkpoint(self.folder / name, learned, {}, self.seen["trained"].to_meta())
         return str(self.folder / name)
 
 
@@ -383,10 +383,10 @@ def of_eval_data(name: str, data: EvalData) -> View:
 
 
 def of_training(parts: View) -> View:
-    data, rates, facts = parts["train_data"], parts["learning_rates"], parts["facts"]
-    assert facts["preprocessing"] == parts["eval_data"].preprocessing.to_dict()
+    data, rates, trained = parts["train_data"], parts["learning_rates"], parts["trained"]
+    assert trained.preprocessing == parts["eval_data"].preprocessing
     view = {
-        **_prefixed("facts", {key: facts[key] for key in ("model", "model_options", "num_classes")}),
+        **_prefixed("facts", {key: getattr(trained, key) for key in ("model", "model_options", "num_classes")}),
         **_prefixed("data", {key: getattr(data, key) for key in ("batch_size", "seed", "workers", "images_per_epoch")}),
         "data.files": _files(data.files),
         **_prefixed("augmentation", {key: data.config[key] for key in AUGMENTED}),

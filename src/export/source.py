@@ -11,7 +11,8 @@ from src.data.folders import find_split
 from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.models import create_model
-from src.runs.checkpoint import facts_of, load_checkpoint
+from src.runs.checkpoint import load_checkpoint, trained_of
+from src.runs.trained import Trained
 from src.settings.config import Config
 from src.training import parts as build
 
@@ -52,55 +53,52 @@ def source_of(checkpoint: Path, config: Config) -> Source:
         UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``;
             a supernet.
     """
-    facts = facts_of(checkpoint, config.model, config.num_classes) or {
-        "model": config.model,
-        "model_options": config.model_options,
-        "num_classes": config.num_classes or 1000,
-        "classes": [],
-    }
-    if facts.get("config", {}).get("train_supernet"):
+    trained = trained_of(checkpoint, config.model, config.num_classes)
+    if trained is None:
+        return Source(
+            checkpoint,
+            config.model,
+            config.model_options,
+            config.num_classes or 1000,
+            (),
+            build.preprocessing_of(config),
+            _validation_folder(config),
+        )
+    if trained.is_supernet:
         raise UsageError(
             f"{checkpoint} is of a supernet, which is many networks: choose one with python search.py --supernet "
             f"{checkpoint}, then export what train.py makes of it or what search.py --export_subnet cuts out"
         )
-    config = config.replace(model=facts["model"], model_options=facts["model_options"])
-    own = facts.get("preprocessing")
-    preprocessing = build.preprocessing_of(config, Preprocessing.from_dict(own) if own else None)
     # A head of more classes than the data has (num_classes of a recipe) has logits without a name.
-    names = [*facts["classes"], *(f"unused {i}" for i in range(len(facts["classes"]), facts["num_classes"]))]
+    unused = [f"unused {i}" for i in range(len(trained.classes), trained.num_classes)]
     return Source(
         checkpoint,
-        facts["model"],
-        facts["model_options"],
-        facts["num_classes"],
-        tuple(names) if facts["classes"] else (),
-        preprocessing,
-        _validation_folder(config, facts),
-        _training_folder(facts),
+        trained.model,
+        trained.model_options,
+        trained.num_classes,
+        (*trained.classes, *unused),
+        build.preprocessing_of(config, trained.preprocessing),
+        _validation_folder(config) or _remembered_validation_folder(trained),
+        _training_folder(trained),
     )
 
 
-def _validation_folder(config: Config, facts: dict) -> str:
-    """The validation folder that is asked for or that the checkpoint remembers, if it is (still) there."""
-    remembered = (
-        config.replace(**{key: facts["config"][key] for key in ("data_path", "val_data_path")})
-        if "config" in facts
-        else config
-    )
-    for candidate in (config, remembered):
-        try:
-            folder = build.eval_folder(candidate)
-        except UsageError:
-            if candidate is config:
-                raise
-            continue
-        if folder is not None:
-            return str(folder)
-    return ""
+def _validation_folder(config: Config) -> str:
+    """The validation folder that is asked for."""
+    folder = build.eval_folder(config)
+    return str(folder) if folder else ""
 
 
-def _training_folder(facts: dict) -> str:
-    remembered = facts.get("config", {}).get("data_path", "")
+def _remembered_validation_folder(trained: Trained) -> str:
+    """The one that the network was validated with, if it is still there."""
+    try:
+        return _validation_folder(trained.config)
+    except UsageError:
+        return ""
+
+
+def _training_folder(trained: Trained) -> str:
+    remembered = trained.config.data_path
     try:
         return str(find_split(remembered, "train")) if remembered else ""
     except UsageError:

@@ -24,6 +24,7 @@ from src.errors import UsageError
 from src.files import replacing, sha256, write_text
 from src.machine.device import quiet_framework
 from src.models.upstream_weights import assign_weights, form_mismatch, translate
+from src.runs.trained import Trained
 
 SUFFIX = ".ckpt"
 LAST, BEST = "last", "best"
@@ -39,14 +40,18 @@ class Checkpoint:
         path: the file.
         weights: trainable parameters and batch-norm moving statistics by name.
         state: optimizer slots, counters, loss scale, … by name (empty: weights only).
-        meta: network, classes, preprocessing, position, best result, configuration, versions
-            (empty for a file that is not ours).
+        meta: all of :class:`Trained`, and the position of the run (empty for a file that is not ours).
     """
 
     path: Path
     weights: dict[str, np.ndarray]
     state: dict[str, np.ndarray]
     meta: dict[str, Any]
+
+    @property
+    def trained(self) -> Trained | None:
+        """What was trained; None for a file that is not ours."""
+        return Trained.from_meta(self.meta, self.path) if self.meta else None
 
 
 def _checksum_file(path: Path) -> Path:
@@ -74,11 +79,6 @@ def write_checkpoint(
             ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)
         summary = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size}
         write_text(_checksum_file(path), json.dumps(summary, indent=1))
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """The meta of a checkpoint. Raises UsageError like :func:`read_checkpoint`."""
-    return read_checkpoint(path).meta
 
 
 def verify(path: Path) -> None:
@@ -128,8 +128,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, weights, state, meta)
 
 
-def facts_of(path: Path, model: str = "", num_classes: int = 0) -> dict[str, Any]:
-    """What a checkpoint says of itself; empty for an upstream file, for which the network must be named.
+def trained_of(path: Path, model: str = "", num_classes: int = 0) -> Trained | None:
+    """What a checkpoint says of itself; None for an upstream file, for which the network must be named.
 
     Args:
         model, num_classes: the network and class count asked for ("" and 0: whatever the checkpoint holds).
@@ -137,19 +137,19 @@ def facts_of(path: Path, model: str = "", num_classes: int = 0) -> dict[str, Any
     Raises:
         UsageError: damaged; of another network or class count; it does not say which network it is, nor does ``model``.
     """
-    facts = read_meta(path)
-    if not facts:
+    trained = read_checkpoint(path).trained
+    if trained is None:
         if not model:
             raise UsageError(f"{path} does not say which network it is; give --model NAME or --config_path RECIPE")
-        return {}
-    if model not in ("", facts["model"]):
-        raise UsageError(f"{path} is a checkpoint of {facts['model']}, not of {model}")
-    if num_classes not in (0, facts["num_classes"]):
-        raise UsageError(f"{path} has {facts['num_classes']} classes, not {num_classes}")
-    return facts
+        return None
+    if model not in ("", trained.model):
+        raise UsageError(f"{path} is a checkpoint of {trained.model}, not of {model}")
+    if num_classes not in (0, trained.num_classes):
+        raise UsageError(f"{path} has {trained.num_classes} classes, not {num_classes}")
+    return trained
 
 
-def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> dict[str, Any]:
+def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> Checkpoint:
     """Loads the weights of a checkpoint into ``network``: all of them, or none.
 
     Args:
@@ -158,7 +158,7 @@ def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> dict
         model: name in the registry; needed for upstream checkpoints ("": what the checkpoint says).
 
     Returns:
-        The checkpoint's meta (empty for an upstream file).
+        The checkpoint, its weights under our names.
 
     Raises:
         UsageError: damaged, of another network or class count; each missing, surplus or wrongly shaped
@@ -166,7 +166,7 @@ def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> dict
     """
     checkpoint = _in_our_names(read_checkpoint(Path(path)), network, model)
     _assign(checkpoint, checkpoint.weights, network, model)
-    return checkpoint.meta
+    return checkpoint
 
 
 def load_pretrained(path: str | Path, network: nn.Cell, model: str = "") -> list[str]:

@@ -180,33 +180,48 @@ def find_recipe(name: str) -> Path:
     raise UsageError(f"there is no configuration {name!r}{nearest(name, recipes)}; `ls configs` shows the recipes")
 
 
-def _is_former(key: str, value: Any) -> bool:
-    return key in FORMER_KEYS and value == FORMER_KEYS[key]
+def _of_file(written: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """Keys and values in a file of this version or an earlier one, and a line on each value that is no more."""
+    values, notes = {}, []
+    for key, value in written.items():
+        if key in FORMER_KEYS and value == FORMER_KEYS[key]:
+            continue
+        if isinstance(value, str) and value in RETIRED.get(key, {}):
+            notes.append(f"{where}: {key} {value} is no more; {RETIRED[key][value]} stands for it")
+            value = RETIRED[key][value]
+        values[key] = coerce(str(key), value, where)
+    return values, notes
+
+
+def saved_config(written: Mapping[str, Any], where: str) -> Config:
+    """The configuration in a checkpoint named ``where``, of this version or an earlier one."""
+    values, _ = _of_file(written, where)
+    return _resolved({**_defaults(), **values}, "", {})
+
+
+def _defaults() -> dict[str, Any]:
+    """Of every key; lists and mappings are new ones."""
+    return {key: SECTION_OF[key].model_fields[key].get_default() for key in DEFAULTS}
 
 
 def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = None) -> Config:
     """Defaults, below the recipe file, below ``overrides``."""
-    values = {key: SECTION_OF[key].model_fields[key].get_default() for key in DEFAULTS}
+    values = _defaults()
     notes: dict[str, Any] = {}
     name = ""
     if str(recipe):
         path = find_recipe(str(recipe))
         # A run folder's config.yaml is named after its folder, a recipe after its file.
         name = path.parent.name if path.name == "config.yaml" else path.stem
-        for key, value in read_yaml(path).items():
-            if key in RECIPE_NOTES:
-                notes[key] = value
-            if key in RECIPE_NOTES or _is_former(key, value):
-                continue
-            if isinstance(value, str) and value in RETIRED.get(key, {}):
-                print(f"note: {path.name}: {key} {value} is no more; {RETIRED[key][value]} stands for it")
-                value = RETIRED[key][value]
-            values[key] = coerce(str(key), value, path.name)
+        written = read_yaml(path)
+        notes = {key: written.pop(key) for key in RECIPE_NOTES if key in written}
+        known, lines = _of_file(written, path.name)
+        values.update(known)
+        for line in lines:
+            print(f"note: {line}")
         if name == "digits" and (network := digits_network(str(recipe))):
             name, values["model"] = f"{network}_cpu", network
     for key, value in (overrides or {}).items():
-        if _is_former(key, value):
-            continue
         checked = coerce(key, value, "command line")
         # Options of the network add to the recipe's.
         values[key] = {**values[key], **checked} if key == "model_options" else checked

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from src.models.layers import weights
 from src.models.spos import architecture_of
 from src.models.upstream_weights import assign_weights
 from src.runs.checkpoint import write_checkpoint
+from src.runs.trained import Trained
 from src.settings.config import Config
 from src.space.spaces import Architecture, Space, to_genes
 from src.supernet.network import subnet_weights
@@ -68,12 +69,11 @@ def cut_out(scores: PathAccuracy, path: Architecture, recipe: Config) -> Subnet:
     return Subnet(cut, (counters[0].top1, counters[1].top1), difference, images)
 
 
-def write_subnet(path: Path, subnet: Subnet, recipe: Config, facts: Mapping[str, Any]) -> None:
+def write_subnet(path: Path, subnet: Subnet, recipe: Config, supernet: Trained) -> None:
     """Writes a checkpoint that eval.py, export.py and ``train.py --pretrained`` take.
 
     Args:
-        facts: of the supernet's checkpoint; classes and preprocessing are taken over.
+        supernet: what it was cut out of; classes and preprocessing are taken over.
     """
-    kept = {key: facts[key] for key in ("num_classes", "classes", "preprocessing", "device", "versions")}
-    own = {"model": recipe.model, "model_options": recipe.model_options, "config": dict(recipe)}
-    write_checkpoint(path, subnet.weights, {}, {**kept, **own})
+    own = dataclasses.replace(supernet, model=recipe.model, model_options=recipe.model_options, config=recipe)
+    write_checkpoint(path, subnet.weights, {}, own.to_meta())

@@ -25,6 +25,7 @@ from src.runs.curves import draw_curves
 from src.runs.folder import RunFolder
 from src.runs.log import Log
 from src.runs.tensorboard import Summaries
+from src.runs.trained import Trained
 from src.settings.config import Config
 from src.training.evaluation import Evaluation, Evaluator
 from src.training.step import TrainStep, state
@@ -66,8 +67,7 @@ class Trainer:
         evaluator, eval_data: None to train without evaluation.
         learning_rates: the rate of each update, float32 [updates].
         train_data: images of this rank.
-        facts: what never changes in a run (network, classes, preprocessing, versions, configuration);
-            part of every checkpoint's meta.
+        trained: what never changes in a run; part of every checkpoint's meta.
         run, log, world: run folder, log and place among the ranks; only rank 0 writes.
         is_sinking: the framework hands batches over on the device (Ascend, GPU).
     """
@@ -82,7 +82,7 @@ class Trainer:
         learning_rates: np.ndarray,
         train_data: TrainData,
         eval_data: EvalData | None,
-        facts: Mapping[str, Any],
+        trained: Trained,
         run: RunFolder,
         log: Log,
         world: World,
@@ -95,7 +95,7 @@ class Trainer:
         self._learning_rates = learning_rates
         self._train_data = train_data
         self._eval_data = eval_data
-        self._facts = dict(facts)
+        self._trained = trained
         self._run = run
         self._log = log
         self._world = world
@@ -119,10 +119,12 @@ class Trainer:
         """
         if not checkpoint.state:
             raise UsageError(f"{checkpoint.path} holds weights only; start a new run from them with --pretrained")
-        theirs, ours = _identity(checkpoint.meta), _identity(self._facts)
+        earlier = checkpoint.trained
+        assert earlier is not None, "read_checkpoint refuses a state without meta"
+        theirs, ours = earlier.identity(), self._trained.identity()
         for fact in ours:
             if theirs[fact] != ours[fact]:
-                raise UsageError(f"{checkpoint.path} was trained with another {fact}: {checkpoint.meta.get(fact)}")
+                raise UsageError(f"{checkpoint.path} was trained with another {fact}: {theirs[fact]}")
         missing = self._state.keys() - checkpoint.state.keys()
         surplus = checkpoint.state.keys() - self._state.keys()
         wrong = {
@@ -144,11 +146,10 @@ class Trainer:
         is_best = (self._at.best_epoch, 0) == self._saved_at
         if is_best and self._world.rank == 0 and checkpoint.path.parent.samefile(self._run.checkpoints):
             self._checkpoints.point(BEST, checkpoint.path)  # a kill may have come between the file and its pointer
-        trained = checkpoint.meta["config"]
         for key in ("batch_size", "seed", "workers", "accumulate"):
-            if trained.get(key) != self._config[key]:
+            if earlier.config[key] != self._config[key]:
                 self._log.line(
-                    f"note: {key} was {trained.get(key)} and is {self._config[key]}: "
+                    f"note: {key} was {earlier.config[key]} and is {self._config[key]}: "
                     "the run goes on, but not bit for bit as it would have"
                 )
 
@@ -178,7 +179,7 @@ class Trainer:
                     step,
                     learned,
                     {name: value.asnumpy() for name, value in self._state.items()},
-                    {**self._facts, "position": dataclasses.asdict(at)},
+                    {**self._trained.to_meta(), "position": dataclasses.asdict(at)},
                     is_best=is_best,
                 )
             except (OSError, RuntimeError) as error:
@@ -388,6 +389,7 @@ class Trainer:
         last = at.history[-1] if at.history else {}
         best = self._checkpoints.pointed(BEST)
         newest = self._checkpoints.pointed(LAST)
+        facts = self._trained.to_meta()
         return {
             "status": why,
             "epochs": at.epoch,
@@ -400,16 +402,8 @@ class Trainer:
             "best_epoch": at.best_epoch or None,
             "best_checkpoint": best.name if best else None,
             "last_checkpoint": newest.name if newest else None,
-            **{key: self._facts[key] for key in ("model", "num_classes", "preprocessing", "device", "versions")},
+            **{key: facts[key] for key in ("model", "num_classes", "preprocessing", "device", "versions")},
         }
-
-
-def _identity(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that a checkpoint and the run that resumes it share. The option ``init`` is none of them: it says
-    what first weights are drawn from, and those of a resumed run are the checkpoint's."""
-    identity = {fact: facts.get(fact) for fact in ("model", "model_options", "num_classes", "classes")}
-    identity["model_options"] = {k: v for k, v in (identity["model_options"] or {}).items() if k != "init"}
-    return identity
 
 
 def _shown(value: float | None) -> str:

@@ -53,7 +53,7 @@ def test_a_run_gives_what_training_measured(finished, tmp_path, capsys):
 def test_the_checkpoints_own_data_serve_only_where_none_are_named(finished, photos, given):
     """A recipe can name data too: on eval.py's command line both flags mean the validation images."""
     path = list_checkpoints(finished / "checkpoints")[0]
-    config, _ = evaluation.with_facts_of(path, load_config("", given))
+    config, _ = evaluation.as_trained(path, load_config("", given))
     expected = {"data_path": "", "val_data_path": "", **(given or {"data_path": str(photos)})}
     assert {key: config[key] for key in expected} == expected
 

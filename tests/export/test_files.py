@@ -1,5 +1,6 @@
 """Exported files against the network they come from."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from src.export.options import name_of, parse
 from src.export.parity import compare, some_images
 from src.models import create_model, list_models
 from src.models.layers import BatchNorm, ConvNormAct
+from src.runs.checkpoint import trained_of
 from tests.exported import checkpoint, lively
 
 CLASSES = ["class0", "class1", "class2"]
@@ -95,10 +97,12 @@ def test_a_changed_file_is_noticed(tmp_path, photos, tiny_model):
 
 
 def test_a_supernet_is_refused_with_what_to_do_instead(tmp_path, photos, tiny_model, monkeypatch):
-    facts = {"model": tiny_model, "config": {"train_supernet": True}}
-    monkeypatch.setattr("src.export.source.facts_of", lambda *_: facts)
+    path = checkpoint(tmp_path, tiny_model, CLASSES)
+    trained = trained_of(path)
+    supernet = dataclasses.replace(trained, config=trained.config.replace(train_supernet=True))
+    monkeypatch.setattr("src.export.source.trained_of", lambda *_: supernet)
     with pytest.raises(UsageError, match=r"many networks: choose one with python search\.py"):
-        exported(checkpoint(tmp_path, tiny_model, CLASSES), tmp_path, photos)
+        exported(path, tmp_path, photos)
 
 
 def test_air_needs_an_ascend(tmp_path, photos, tiny_model):

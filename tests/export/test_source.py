@@ -14,6 +14,7 @@ from src.errors import UsageError
 from src.export import parity, source
 from src.export.int8 import _validation_images
 from src.export.options import parse
+from src.runs.trained import Trained
 from src.settings.config import load_config
 from tests.images import class_folders
 
@@ -22,37 +23,30 @@ OWN = Preprocessing(48, 60, mean=(0.1, 0.2, 0.3))
 
 @pytest.fixture
 def source_of(monkeypatch):
-    """:func:`source.source_of` for a checkpoint that says ``facts`` of itself."""
+    """:func:`source.source_of` for a checkpoint that says ``trained`` of itself."""
 
-    def made(facts: dict, **changes) -> source.Source:
-        monkeypatch.setattr(source, "facts_of", lambda *_: facts)
+    def made(trained: Trained | None, **changes) -> source.Source:
+        monkeypatch.setattr(source, "trained_of", lambda *_: trained)
         return source.source_of(Path("net.ckpt"), load_config("", changes))
 
     return made
 
 
-def facts(**config) -> dict:
-    return {
-        "model": "mnasnet",
-        "model_options": {"alpha": 0.5},
-        "num_classes": 4,
-        "classes": ["a", "b"],
-        "preprocessing": OWN.to_dict(),
-        "config": {"data_path": "", "val_data_path": "", **config},
-    }
+def trained(classes=("a", "b"), **config) -> Trained:
+    return Trained("mnasnet", {"alpha": 0.5}, 4, list(classes), OWN, load_config("", config), {}, "CPU")
 
 
 def test_a_checkpoint_of_ours_knows_network_classes_and_preprocessing(source_of):
-    found = source_of(facts(), model_options={"alpha": 1.0}, image_size=96)
+    found = source_of(trained(), model_options={"alpha": 1.0}, image_size=96)
     assert (found.model, found.model_options, found.num_classes) == ("mnasnet", {"alpha": 0.5}, 4)
     assert found.classes == ("a", "b", "unused 2", "unused 3")
     assert found.preprocessing == Preprocessing(96, 120, mean=(0.1, 0.2, 0.3))
-    assert source_of(facts()).preprocessing == OWN
+    assert source_of(trained()).preprocessing == OWN
 
 
 @pytest.mark.parametrize(("given", "classes"), [({}, 1000), ({"num_classes": 7}, 7)])
 def test_an_upstream_file_is_what_the_user_says(source_of, given, classes):
-    found = source_of({}, model="mnasnet", model_options={"alpha": 0.75}, **given)
+    found = source_of(None, model="mnasnet", model_options={"alpha": 0.75}, **given)
     assert (found.model, found.model_options, found.num_classes, found.classes) == (
         "mnasnet",
         {"alpha": 0.75},
@@ -67,26 +61,26 @@ def test_remembered_folders_count_while_they_are_there_and_those_asked_for_must_
         for split in ("train", "val"):
             class_folders(tmp_path / name / split, per_class=1, classes=2)
     old, new = str(tmp_path / "old"), str(tmp_path / "new")
-    found = source_of(facts(data_path=old))
+    found = source_of(trained(data_path=old))
     assert (found.val_data_path, found.train_data_path) == (f"{old}/val", f"{old}/train")
-    found = source_of(facts(data_path=old, val_data_path=new))
+    found = source_of(trained(data_path=old, val_data_path=new))
     assert (found.val_data_path, found.train_data_path) == (f"{new}/val", f"{old}/train")
-    found = source_of(facts(data_path=old), val_data_path=new)
+    found = source_of(trained(data_path=old), val_data_path=new)
     assert (found.val_data_path, found.train_data_path) == (f"{new}/val", f"{old}/train")
-    gone = source_of(facts(data_path=str(tmp_path / "gone"), val_data_path=str(tmp_path / "gone")))
+    gone = source_of(trained(data_path=str(tmp_path / "gone"), val_data_path=str(tmp_path / "gone")))
     assert (gone.val_data_path, gone.train_data_path) == ("", "")
     with pytest.raises(UsageError, match="gone"):
-        source_of(facts(data_path=old), val_data_path=str(tmp_path / "gone"))
+        source_of(trained(data_path=old), val_data_path=str(tmp_path / "gone"))
 
 
 def test_accuracy_is_measured_where_images_and_names_of_classes_are_known(source_of, tmp_path):
     for split in ("train", "val"):
         class_folders(tmp_path / split, per_class=2, classes=2)
-    known = facts(data_path=str(tmp_path))
-    known["classes"] = ["class0", "class1"]
-    assert [label for _, label in _validation_images(source_of(known))] == [0, 0, 1, 1]
-    assert _validation_images(source_of({**known, "config": {"data_path": "", "val_data_path": ""}})) == []
-    upstream = source_of({}, model="mnasnet", num_classes=2, val_data_path=str(tmp_path))
+    names = ("class0", "class1")
+    found = source_of(trained(names, data_path=str(tmp_path)))
+    assert [label for _, label in _validation_images(found)] == [0, 0, 1, 1]
+    assert _validation_images(source_of(trained(names))) == []
+    upstream = source_of(None, model="mnasnet", num_classes=2, val_data_path=str(tmp_path))
     assert upstream.val_data_path and _validation_images(upstream) == []
 
 

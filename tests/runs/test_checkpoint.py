@@ -27,7 +27,6 @@ from src.runs.checkpoint import (
     load_checkpoint,
     load_pretrained,
     read_checkpoint,
-    read_meta,
     verify,
     write_checkpoint,
 )
@@ -94,7 +93,6 @@ def test_what_is_written_is_read(tmp_path):
         assert stored.dtype == array.dtype
         np.testing.assert_array_equal(stored, array)
     assert {key: read.meta[key] for key in meta} == meta
-    assert read_meta(tmp_path / "net.ckpt") == read.meta
 
 
 def test_a_checkpoint_is_never_overwritten(tmp_path):
@@ -335,12 +333,12 @@ def test_kills_at_random_moments_leave_whole_checkpoints(tmp_path, root):
             assert complaints == []
             if newest is None:
                 continue
-            number = read_meta(newest)["number"]
+            number = read_checkpoint(newest).meta["number"]
             assert number >= progress
             progress = number
             # The pointer names a whole file; each kill between a file and its pointer leaves it one more behind.
             last = folder.pointed(LAST)
-            assert last is None or read_meta(last)["number"] <= number
+            assert last is None or read_checkpoint(last).meta["number"] <= number
         parent.stdin.close()
         parent.wait(30)
     assert progress > 3
@@ -356,7 +354,7 @@ def test_a_full_disk_is_an_error_and_harms_nothing(tmp_path, root):
     assert [path.name for path in list_checkpoints(folder.path)] == ["net-1_1.ckpt"]
     assert not list(folder.path.glob(".*"))
     assert folder.pointed(LAST) == folder.newest_valid()[0]
-    assert read_meta(folder.pointed(LAST))["number"] == 1
+    assert read_checkpoint(folder.pointed(LAST)).meta["number"] == 1
 
 
 # -- into a network ----------------------------------------------------------------------------
@@ -366,7 +364,7 @@ def test_loading_is_strict_and_leaves_the_network_alone_when_it_fails(tmp_path):
     network = nn.SequentialCell(nn.Dense(2, 3), nn.BatchNorm1d(3))
     good = {name: np.full(value.shape, 0.5, np.float32) for name, value in network.parameters_and_names()}
     write_checkpoint(tmp_path / "good.ckpt", good, {}, {"model": "net"})
-    assert load_checkpoint(tmp_path / "good.ckpt", network)["model"] == "net"
+    assert load_checkpoint(tmp_path / "good.ckpt", network).meta["model"] == "net"
     cases = {
         "missing: 0.bias": {name: array for name, array in good.items() if name != "0.bias"},
         "surplus: 0.extra": {**good, "0.extra": np.ones(1, np.float32)},

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from src.errors import UsageError
 from src.settings import generate
 from src.settings.command_line import COMMANDS, answer_help, parse_arguments, split_command
-from src.settings.config import DEFAULTS, RECIPE_FOLDER, Config, choices_of, coerce, load_config
+from src.settings.config import DEFAULTS, RECIPE_FOLDER, Config, choices_of, coerce, load_config, saved_config
 from src.settings.sections import PROGRAMS, SECTIONS, Schedule
 from src.settings.yaml_text import read_yaml
 
@@ -378,7 +378,7 @@ def test_configurations_saved_when_commands_were_keys_still_load(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("export_subnet: ''\nplot_samplers: false\nsearch_top: 4\n")
     assert load_config(path).search_top == 4
-    assert load_config("", {"export_subnet": "", "plot_samplers": False, "search_top": 4}).search_top == 4
+    assert saved_config({"export_subnet": "", "plot_samplers": False, "search_top": 4}, "net.ckpt").search_top == 4
     for text in ("export_subnet: best.yaml", "plot_samplers: true"):
         path.write_text(text)
         with pytest.raises(UsageError, match="there is no key"):
@@ -410,6 +410,7 @@ def test_the_saved_configuration_reloads_to_an_equal_one(tmp_path):
 def test_an_older_run_with_operators_that_are_no_more_still_loads(recipe, capsys):
     assert load_config(recipe("cpu_operators: rewritten\n")).cpu_operators == "standard"
     assert capsys.readouterr().out == "note: recipe.yaml: cpu_operators rewritten is no more; standard stands for it\n"
+    assert saved_config({"cpu_operators": "rewritten"}, "net.ckpt").cpu_operators == "standard"
     assert load_config(recipe("cpu_operators: fused\n")).cpu_operators == "fused"
     assert capsys.readouterr().out == ""
     with pytest.raises(UsageError, match="'rewritten'; it can be auto, fused, standard"):

@@ -21,6 +21,7 @@ from src.machine.ranks import World
 from src.runs.checkpoint import CheckpointFolder
 from src.runs.folder import RunFolder
 from src.runs.log import Log
+from src.runs.trained import Trained
 from src.settings.config import Config, load_config
 from src.space.score import score_table
 from src.space.spaces import LAYOUTS, to_genes
@@ -40,10 +41,14 @@ def config(**changes) -> Config:
     return load_config("", {**NETWORK, "data_path": "data", "workers": 1, **settings, **changes})
 
 
-def trained(checkpoint: Path = Path("net.ckpt"), **changes) -> search.Trained:
-    facts = {"num_classes": 3, "classes": list(CLASSES), "preprocessing": OWN.to_dict()}
+def facts(settings: dict) -> Trained:
+    own = load_config("", {**NETWORK, **settings})
+    return Trained(own.model, own.model_options, 3, list(CLASSES), OWN, own, {}, "CPU")
+
+
+def trained(checkpoint: Path = Path("net.ckpt"), **changes) -> search.TrainedSupernet:
     settings = {"seed": 3, "search_holdout": 0.25, "calibration_images": 13, "batch_size": 5, "train_supernet": True}
-    return search.Trained(checkpoint, facts, load_config("", {**NETWORK, **settings, **changes}), SPACE)
+    return search.TrainedSupernet(checkpoint, facts({**settings, **changes}), SPACE)
 
 
 # -- which images ------------------------------------------------------------------------------
@@ -69,7 +74,7 @@ def served(monkeypatch):
     monkeypatch.setattr(search, "operators_of", lambda *_: "standard")
     monkeypatch.setattr(search, "PathAccuracy", lambda network, calibration, held_out: (calibration, held_out))
 
-    def serve(supernet: search.Trained | None = None, **changes) -> tuple[Served, Served, str]:
+    def serve(supernet: search.TrainedSupernet | None = None, **changes) -> tuple[Served, Served, str]:
         with Log(is_quiet=True) as log:
             batches, words = search.scores_of(config(**changes), supernet or trained(), log)
         return *batches, words
@@ -163,9 +168,11 @@ def test_a_path_gets_its_statistics_before_it_is_scored_on_the_other_images(monk
 # -- which supernet ----------------------------------------------------------------------------
 
 
-def save(folder: CheckpointFolder, epoch: int, is_best: bool = False, **settings) -> Path:
-    facts = {"num_classes": 3, "classes": list(CLASSES), "config": {**NETWORK, **settings}}
-    return folder.save("net", epoch, 1, {"w": np.full(3, epoch, np.float32)}, {}, facts, is_best=is_best)
+def save(folder: CheckpointFolder, epoch: int, is_best: bool = False, written: dict | None = None, **settings) -> Path:
+    meta = facts(settings).to_meta()
+    meta["config"] |= written or {}
+    weights = {"w": np.full(3, epoch, np.float32)}
+    return folder.save("net", epoch, 1, weights, {}, meta, is_best=is_best)
 
 
 def test_the_last_checkpoint_of_a_supernet_with_its_own_settings(tmp_path):
@@ -177,7 +184,7 @@ def test_the_last_checkpoint_of_a_supernet_with_its_own_settings(tmp_path):
     save(folder, 1, is_best=True, train_supernet=True, seed=3, search_holdout=0.25)
     last = save(folder, 2, train_supernet=True, seed=5, search_holdout=0.3)
     found = search.supernet_of_run(str(tmp_path))
-    assert (found.checkpoint, found.config.seed, found.config.search_holdout) == (last, 5, 0.3)
+    assert (found.checkpoint, found.facts.config.seed, found.facts.config.search_holdout) == (last, 5, 0.3)
     assert found.space.num_classes == 3
     alone = save(folder, 3, train_supernet=False)
     with pytest.raises(UsageError, match="is not of a supernet"):
@@ -187,6 +194,17 @@ def test_the_last_checkpoint_of_a_supernet_with_its_own_settings(tmp_path):
         search.supernet_of_run(str(last))
     with pytest.raises(UsageError, match="which supernet"):
         search.supernet_of_run("")
+
+
+def test_a_supernet_of_an_earlier_version_is_searched(tmp_path):
+    """Its checkpoint says keys and values that are no more; what they meant stands for them."""
+    written = {"cpu_operators": "rewritten", "export_subnet": "", "plot_samplers": False}
+    path = save(CheckpointFolder(tmp_path), 1, written=written, train_supernet=True, seed=5)
+    found = search.supernet_of_run(str(path)).facts.config
+    assert (found.seed, found.cpu_operators, found.train_supernet) == (5, "standard", True)
+    unknown = save(CheckpointFolder(tmp_path), 2, written={"export_subnet": "a.yaml"}, train_supernet=True)
+    with pytest.raises(UsageError, match="there is no key 'export_subnet'"):
+        search.supernet_of_run(str(unknown))
 
 
 def test_a_search_never_goes_on_in_another_run(tmp_path, monkeypatch):
