@@ -7,23 +7,26 @@ from src.settings.command_line import answer_help
 if __name__ == "__main__":
     answer_help("eval")  # before the imports below, which take seconds
 
+import logging
 import sys
 from pathlib import Path
 
 from src.data.folders import build_class_index
 from src.errors import UsageError, run
-from src.machine.device import describe_device, set_up, versions
+from src.machine.device import describe_device, versions
 from src.machine.modelarts import on_modelarts
-from src.machine.ranks import World, current_world, initialise, leave
+from src.machine.ranks import leave
 from src.runs import report
 from src.runs.checkpoint import load_checkpoint, trained_of, verify
 from src.runs.folder import checkpoints_of
-from src.runs.log import Log
+from src.runs.run import Run, started
 from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments
 from src.settings.config import Config
 from src.training import parts as build
 from src.training.evaluation import Evaluator
+
+log = logging.getLogger("src.eval")
 
 
 def main(argv: list[str]) -> None:
@@ -32,11 +35,8 @@ def main(argv: list[str]) -> None:
     for path in checkpoints:
         verify(path)
     config, trained = as_trained(checkpoints[0], config)
-    world = current_world()
-    target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
-    initialise(world, config.is_distributed, target)
-    with Log(is_quiet=not world.is_main) as log:
-        evaluate(checkpoints, config, trained, log, world, target)
+    with started(config, "eval") as current:
+        evaluate(checkpoints, config, trained, current)
 
 
 def as_trained(path: Path, config: Config) -> tuple[Config, Trained | None]:
@@ -56,9 +56,7 @@ def as_trained(path: Path, config: Config) -> tuple[Config, Trained | None]:
     return config.replace(model=trained.model, model_options=trained.model_options, **changes), trained
 
 
-def evaluate(
-    checkpoints: list[Path], config: Config, trained: Trained | None, log: Log, world: World, target: str
-) -> None:
+def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, current: Run) -> None:
     folder = build.eval_folder(config)
     if folder is None:
         raise UsageError("--val_data_path is missing: the folder that holds val/, or the val folder itself")
@@ -68,13 +66,13 @@ def evaluate(
     else:
         classes = build_class_index(folder)
         preprocessing = build.preprocessing_of(config)
-    images = build.eval_images(folder, classes, config, log)
+    images = build.eval_images(folder, classes, config)
     num_classes = trained.num_classes if trained else build.classes_in_head(config, classes)
-    network = build.network_of(config, num_classes, world)
-    evaluator = Evaluator(build.computing(network, config, log), build.loss_of(config, num_classes))
-    data = build.eval_data_of(config, images, preprocessing, world)
-    log.line(f"{config.model} on {describe_device(target)}: {len(images)} images of {folder}")
-    log.line(f"preprocessing: {preprocessing}")
+    network = build.network_of(config, num_classes, current.world)
+    evaluator = Evaluator(build.computing(network, config), build.loss_of(config, num_classes))
+    data = build.eval_data_of(config, images, preprocessing, current.world)
+    log.info(f"{config.model} on {describe_device(current.target)}: {len(images)} images of {folder}")
+    log.info(f"preprocessing: {preprocessing}")
 
     results, best, confusion = [], None, None
     for path in checkpoints:
@@ -88,22 +86,22 @@ def evaluate(
             **{key: getattr(evaluation, key) for key in ("loss", "top1", "top5", "images", "total")},
             "images_per_second": round(evaluation.images_per_second, 1),
             "preprocessing": preprocessing.to_dict(),
-            "device": describe_device(target),
+            "device": describe_device(current.target),
             "versions": versions(),
         }
         results.append(result)
         is_best = best is None or result["top1"] > best["top1"]
         if is_best:
             best, confusion = result, evaluation.confusion
-        log.line(
+        log.info(
             f"{path}: loss {evaluation.loss:.4f}, top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%}, "
             f"{evaluation.images} of {evaluation.total} images"
             f"{f', {evaluation.images_per_second:.1f} images/s' if evaluation.images_per_second else ''}"
             f"{' (best so far)' if is_best and len(checkpoints) > 1 else ''}"
         )
     if len(checkpoints) > 1:
-        log.line(f"{len(checkpoints)} checkpoints; best top-1 {best['top1']:.2%}: {best['checkpoint']}")
-    if not world.is_main:
+        log.info(f"{len(checkpoints)} checkpoints; best top-1 {best['top1']:.2%}: {best['checkpoint']}")
+    if not current.world.is_main:
         return
     if config.json:
         report.write_json(results, best, Path(config.json))
@@ -112,7 +110,7 @@ def evaluate(
     if config.per_class:
         place = Path(config.json).parent if config.json else Path(best["checkpoint"]).parent
         table, picture = report.write_per_class(confusion, list(classes), place)
-        log.line(f"per-class accuracies: {table}; confusion matrix: {picture}")
+        log.info(f"per-class accuracies: {table}; confusion matrix: {picture}")
 
 
 if __name__ == "__main__":

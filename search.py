@@ -11,6 +11,7 @@ from src.settings.command_line import answer_help
 if __name__ == "__main__":
     answer_help("search")  # before the imports below, which take seconds
 
+import logging
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +19,12 @@ from typing import NamedTuple
 from src.data.dataset import EvalData
 from src.errors import UsageError, run
 from src.files import sha256
-from src.machine.device import describe_device, set_up
-from src.machine.ranks import World, all_reduce_sum, current_world, initialise, leave
+from src.machine.ranks import all_reduce_sum, leave
 from src.machine.stop import StopRequest
 from src.runs.checkpoint import SUFFIX, load_checkpoint, read_checkpoint
-from src.runs.folder import LAST, RunFolder, checkpoints_of, is_run, open_run
-from src.runs.log import Log
+from src.runs.folder import LAST, checkpoints_of, is_run
+from src.runs.log import progress, record
+from src.runs.run import Run, started
 from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments, split_command
 from src.settings.config import Config, load_config
@@ -36,6 +37,8 @@ from src.supernet.recalibration import PathAccuracy, keep_in_memory
 from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
 from src.supernet.subnet import cut_out, path_of, write_subnet
 from src.training import parts as build
+
+log = logging.getLogger("src.search")
 
 JOURNAL = "journal.jsonl"
 
@@ -54,54 +57,50 @@ class TrainedSupernet(NamedTuple):
 def main(argv: list[str]) -> None:
     command, value, words = split_command(argv, "search")
     config = parse_arguments(words, "search")
-    world = current_world()
-    target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
-    initialise(world, config.is_distributed, target)
     if command == "plot_samplers":
-        plot_samplers(config, world)
+        with started(config.replace(resume=""), "search") as current:
+            plot_samplers(config, current)
     elif command == "export_subnet":
-        with Log(is_quiet=not world.is_main) as log:
-            export_subnet(value, config, log, world)
+        with started(config, "export_subnet") as current:
+            export_subnet(value, config, current)
     else:
         trained = supernet_of_run(config.supernet)
-        folder = search_folder(config, world)
-        with Log(folder.path if world.is_main else None, is_quiet=not world.is_main) as log:
-            search(config, trained, folder, log, world, target)
+        with started(going_on(config), "search") as current:
+            search(config, trained, current)
 
 
-def plot_samplers(config: Config, world: World) -> None:
-    folder = open_run(config.replace(resume=""), world.is_main)
-    space = space_of(
-        config.replace(model=config.model or "spos_oneshot"), config.num_classes or 1000, config.image_size
-    )
-    with Log(folder.path if world.is_main else None, is_quiet=not world.is_main) as log:
-        for line in search_report.draw_samplers(config, space, folder.path / "samplers.png"):
-            log.line(line)
-        log.line(f"picture: {folder.path / 'samplers.png'}")
+def plot_samplers(config: Config, current: Run) -> None:
+    named = config.replace(model=config.model or "spos_oneshot")
+    picture = current.folder.path / "samplers.png"
+    for line in search_report.draw_samplers(
+        config, space_of(named, config.num_classes or 1000, config.image_size), picture
+    ):
+        log.info(line)
+    log.info(f"picture: {picture}")
 
 
-def export_subnet(recipe_name: str, config: Config, log: Log, world: World) -> None:
+def export_subnet(recipe_name: str, config: Config, current: Run) -> None:
     trained = supernet_of_run(config.supernet)
     recipe = load_config(recipe_name, {"data_path": config.data_path, "val_data_path": config.val_data_path})
     path = path_of(recipe, trained.space)
     file = Path(recipe_name).with_suffix(SUFFIX)
     if file.exists():
         raise UsageError(f"{file} is there already; move it away to export anew")
-    scores, scored_on = scores_of(config, trained, log)
+    scores, scored_on = scores_of(config, trained)
     subnet = cut_out(scores, path, recipe)
     inside, alone = (f"{hits / scores.total:.4f}" for hits in subnet.hits)
-    log.line(f"accuracy of the path on {scored_on}: {inside} in the supernet, {alone} alone")
-    log.line(f"largest difference between the logits: {subnet.difference:.2g}")
+    log.info(f"accuracy of the path on {scored_on}: {inside} in the supernet, {alone} alone")
+    log.info(f"largest difference between the logits: {subnet.difference:.2g}")
     if trained.facts.config.supernet_masking == "upstream" or trained.facts.config.supernet_rounded:
-        log.line("note: this supernet masks as upstream does, so a path in it is not quite the network alone")
-    if world.is_main:
+        log.warning("this supernet masks as upstream does, so a path in it is not quite the network alone")
+    if current.world.is_main:
         write_subnet(file, subnet, recipe, trained.facts)
-        log.line(f"next: python eval.py --checkpoint_path {file}")
-        log.line(f"or python train.py --config_path {recipe_name} --pretrained {file}, to fine-tune")
+        log.info(f"next: python eval.py --checkpoint_path {file}")
+        log.info(f"or python train.py --config_path {recipe_name} --pretrained {file}, to fine-tune")
 
 
-def search_folder(config: Config, world: World) -> RunFolder:
-    """The run folder of the search; a search always goes on where its journal ends.
+def going_on(config: Config) -> Config:
+    """``config`` of a search that goes on where the journal of its folder ends.
 
     Raises:
         UsageError: the folder is that of another run.
@@ -109,10 +108,11 @@ def search_folder(config: Config, world: World) -> RunFolder:
     path = Path(config.run_dir)
     if config.run_dir and is_run(path) and not (path / JOURNAL).is_file():
         raise UsageError(f"{path} holds a run that is no search; give another --run_dir")
-    return open_run(config.replace(resume="auto") if config.run_dir else config, world.is_main)
+    return config.replace(resume="auto") if config.run_dir else config
 
 
-def search(config: Config, trained: TrainedSupernet, folder: RunFolder, log: Log, world: World, target: str) -> None:
+def search(config: Config, trained: TrainedSupernet, current: Run) -> None:
+    folder, world = current.folder, current.world
     tables = tables_of(config, trained.space)
     the_search = search_of(config, trained.space, tables)
     header = header_of(config, trained.space, sha256(trained.checkpoint))
@@ -120,16 +120,16 @@ def search(config: Config, trained: TrainedSupernet, folder: RunFolder, log: Log
     all_reduce_sum([0])  # every rank has read the journal before rank 0 adds to it
     if world.is_main:
         folder.write_config(config.replace(resume=""))
-    log.line(f"searching {trained.checkpoint} on {describe_device(target)}, rank {world.rank} of {world.size}")
-    scores, scored_on = scores_of(config, trained, log)
-    log.line(f"constraints: {the_search.constraints}; at most {the_search.total()} paths, scored on {scored_on}")
+    log.info(f"searching {trained.checkpoint} on {current}")
+    scores, scored_on = scores_of(config, trained)
+    log.info(f"constraints: {the_search.constraints}; at most {the_search.total()} paths, scored on {scored_on}")
     start = time.perf_counter()
-    with journal, StopRequest(world.is_main) as stop, log.progress(the_search.total(), 0, "paths") as bar:
+    with journal, StopRequest(world.is_main) as stop, progress(the_search.total(), 0, "paths") as bar:
 
         def after_each(candidate: Candidate, is_known: bool) -> None:
             bar.update()
             if not is_known:
-                log.line(f"path {candidate.index} (generation {candidate.generation}): {candidate.accuracy:.4f}")
+                log.info(f"path {candidate.index} (generation {candidate.generation}): {candidate.accuracy:.4f}")
                 stop.raise_if_set()
 
         candidates = run_search(the_search, scores, journal, world, after_each)
@@ -139,12 +139,10 @@ def search(config: Config, trained: TrainedSupernet, folder: RunFolder, log: Log
             folder.path, config, trained.facts.config, trained.space, tables, candidates, ranked, scored_on
         )
         best = ranked[0]
-        log.line(f"{len(candidates)} paths in {time.perf_counter() - start:.0f} s")
-        log.line(f"best: accuracy {best.accuracy:.4f}, blocks {best.architecture.blocks}, {best.architecture.channels}")
-        log.record(
-            "result", accuracy=best.accuracy, blocks=best.architecture.blocks, channels=best.architecture.channels
-        )
-        log.line(f"next: python train.py --config_path {folder.path / 'best.yaml'} --data_path {config.data_path}")
+        log.info(f"{len(candidates)} paths in {time.perf_counter() - start:.0f} s")
+        log.info(f"best: accuracy {best.accuracy:.4f}, blocks {best.architecture.blocks}, {best.architecture.channels}")
+        record("result", accuracy=best.accuracy, blocks=best.architecture.blocks, channels=best.architecture.channels)
+        log.info(f"next: python train.py --config_path {folder.path / 'best.yaml'} --data_path {config.data_path}")
 
 
 def supernet_of_run(given: str) -> TrainedSupernet:
@@ -163,10 +161,10 @@ def supernet_of_run(given: str) -> TrainedSupernet:
     return TrainedSupernet(checkpoint, facts, space_of(config, facts.num_classes, config.image_size))
 
 
-def scores_of(config: Config, trained: TrainedSupernet, log: Log) -> tuple[PathAccuracy, str]:
+def scores_of(config: Config, trained: TrainedSupernet) -> tuple[PathAccuracy, str]:
     """What scores a path, and on which images, in words."""
     facts, own = trained.facts, trained.facts.config
-    classes, files = build.train_images(config, log)
+    classes, files = build.train_images(config)
     if list(classes) != facts.classes:
         raise UsageError(f"{config.data_path} has other classes than the supernet was trained on")
     training, held_out = split_held_out(files, own.search_holdout, own.seed)
@@ -175,7 +173,7 @@ def scores_of(config: Config, trained: TrainedSupernet, log: Log) -> tuple[PathA
         folder = build.eval_folder(config)
         if folder is None:
             raise UsageError("--search_on validation needs a validation folder: give --val_data_path")
-        held_out = build.eval_images(folder, classes, config, log)
+        held_out = build.eval_images(folder, classes, config)
         scored_on = (
             f"{len(held_out)} VALIDATION images: the accuracy of the found network on them is no longer unbiased"
         )
@@ -188,10 +186,10 @@ def scores_of(config: Config, trained: TrainedSupernet, log: Log) -> tuple[PathA
         )
         for images in (calibration, held_out)
     ]
-    log.line(f"batch-norm statistics of each path from {len(calibration)} training images")
+    log.info(f"batch-norm statistics of each path from {len(calibration)} training images")
     network = supernet_of(own, facts.num_classes)
     load_checkpoint(trained.checkpoint, network)
-    log.line(f"CPU operators: {operators_of(network, config, log.line)}")
+    log.info(f"CPU operators: {operators_of(network, config, log.line)}")
     return PathAccuracy(network, *batches), scored_on
 
 

@@ -7,22 +7,27 @@ from src.settings.command_line import answer_help
 if __name__ == "__main__":
     answer_help("train")  # before the imports below, which take seconds
 
+import logging
 import sys
 
 from src.errors import UsageError, run
-from src.machine.device import describe_device, set_up, uses_sink, versions
+from src.machine.device import describe_device, uses_sink, versions
 from src.machine.modelarts import on_modelarts
-from src.machine.ranks import World, broadcast_parameters, current_world, initialise, leave
+from src.machine.ranks import broadcast_parameters, leave
 from src.runs.checkpoint import read_checkpoint
-from src.runs.folder import RunFolder, checkpoint_of, open_run
-from src.runs.log import Log
+from src.runs.folder import checkpoint_of
+from src.runs.log import record
+from src.runs.run import Run, started
 from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments
 from src.settings.config import Config
+from src.settings.yaml_text import to_yaml
 from src.supernet import path_parts as supernet
 from src.training import parts as build
 from src.training.step import precision_note
 from src.training.trainer import Trainer
+
+log = logging.getLogger("src.train")
 
 
 def main(argv: list[str]) -> None:
@@ -30,39 +35,34 @@ def main(argv: list[str]) -> None:
     if not config.model:
         raise UsageError("which network? Give --model NAME or --config_path RECIPE; python summary.py lists both")
     build.check_inputs(config)
-    world = current_world()
-    target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
-    initialise(world, config.is_distributed, target)
-    folder = open_run(config, world.is_main)
-    with Log(folder.path if world.is_main else None, is_quiet=not world.is_main) as log:
-        train(config, folder, log, world, target)
+    with started(config, "train") as current:
+        train(config, current)
 
 
-def train(config: Config, folder: RunFolder, log: Log, world: World, target: str) -> None:
-    log.line(
-        f"{config.model} on {describe_device(target)}, rank {world.rank} of {world.size}; run folder {folder.path}"
-    )
+def train(config: Config, current: Run) -> None:
+    folder, world, target = current.folder, current.world, current.target
+    log.info(f"{config.model} on {current}; run folder {folder.path}")
     resumed, complaints = checkpoint_of(config.resume, folder)
     for complaint in complaints:
-        log.line(f"note: passed over a damaged checkpoint: {complaint}")
+        log.warning(f"passed over a damaged checkpoint: {complaint}")
 
-    classes, train_files = build.train_images(config, log)
+    classes, train_files = build.train_images(config)
     eval_folder = build.eval_folder(config)
-    validation = build.eval_images(eval_folder, classes, config, log) if eval_folder else []
+    validation = build.eval_images(eval_folder, classes, config) if eval_folder else []
     preprocessing = build.preprocessing_of(config)
     if config.train_supernet:
         train_files, held_out = supernet.split_held_out(train_files, config.search_holdout, config.seed)
-        log.line(f"{len(held_out)} training images are held out for the search")
+        log.info(f"{len(held_out)} training images are held out for the search")
     train_data = build.train_data_of(config, train_files, preprocessing, world)
     eval_data = build.eval_data_of(config, validation, preprocessing, world) if validation else None
 
     num_classes = build.classes_in_head(config, classes)
     loss = build.loss_of(config, num_classes)
-    rates = build.learning_rates_of(config, train_data.steps_per_epoch, world, log)
+    rates = build.learning_rates_of(config, train_data.steps_per_epoch, world)
     if config.train_supernet:
-        parts = supernet.parts_of(config, loss, rates, train_data, preprocessing, world, log.line)
+        parts = supernet.parts_of(config, loss, rates, train_data, preprocessing, world)
     else:
-        parts = build.parts_of(config, loss, rates, world, log)
+        parts = build.parts_of(config, loss, rates, world)
     network, step, evaluator = parts
     trainer = Trainer(
         config=config,
@@ -83,36 +83,36 @@ def train(config: Config, folder: RunFolder, log: Log, world: World, target: str
             describe_device(target),
         ),
         run=folder,
-        log=log,
         world=world,
         is_sinking=uses_sink(config.sink, target) and not config.train_supernet,
     )
     if resumed:
         trainer.restore(read_checkpoint(resumed))
-        log.line(f"going on from {resumed}")
+        log.info(f"going on from {resumed}")
     if world.size > 1:
         broadcast_parameters(network.get_parameters())
 
     if world.is_main:
         folder.write_config(config.replace(resume=""))
         folder.write_json("classes.json", classes)
-    log.line(config.to_yaml().rstrip())
-    log.line(
+    log.info(to_yaml(config.changed()).rstrip())
+    log.debug(f"all of it:\n{config.to_yaml().rstrip()}")
+    log.info(
         f"{len(train_files)} training images of {len(classes)} classes, {train_data.steps_per_epoch} steps an epoch; "
         f"{len(validation) or 'no'} validation images: {preprocessing}"
     )
     if note := precision_note(config.amp_level, target):
-        log.line(f"note: {note}")
-    log.line("the first step compiles the network; that can take a minute")
+        log.warning(note)
+    log.info("the first step compiles the network; that can take a minute")
     result = trainer.fit()
     if world.is_main:
         folder.write_json("result.json", result)
-    log.line(f"train success: {result['status']}; results, curves and checkpoints are in {folder.path}")
-    log.record("result", **result)
+    log.info(f"train success: {result['status']}; results, curves and checkpoints are in {folder.path}")
+    record("result", **result)
     if config.train_supernet:
-        log.line(f"next: python search.py --supernet {folder.path} --data_path {config.data_path}")
+        log.info(f"next: python search.py --supernet {folder.path} --data_path {config.data_path}")
     elif eval_folder:
-        log.line(f"next: python eval.py --checkpoint_path {folder.path}")
+        log.info(f"next: python eval.py --checkpoint_path {folder.path}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from search import scores_of, supernet_of_run
 from src.errors import UsageError, run
 from src.files import write_text
 from src.machine.device import set_up
-from src.runs.log import Log
+from src.runs.log import logged
 from src.settings.config import load_config
 from src.space.cost import cost_tables
 from src.space.spaces import Domain, from_genes
@@ -83,8 +83,8 @@ def score(given: argparse.Namespace) -> dict:
     )
     trained = supernet_of_run(given.supernet)
     tables = cost_tables(trained.space)
-    with Log() as log:
-        scores, scored_on = scores_of(config, trained, log)
+    with logged():
+        scores, scored_on = scores_of(config, trained)
     genes = Domain.of(trained.space).sample(np.random.default_rng(given.seed), given.paths)
     accuracies = [scores.hits(row) / scores.total for row in genes]
     candidates = [

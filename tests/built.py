@@ -30,7 +30,7 @@ from src.errors import UsageError
 from src.machine.ranks import World
 from src.models.layers import Dropout, weights
 from src.runs.checkpoint import list_checkpoints, write_checkpoint
-from src.runs.folder import RunFolder
+from src.runs.folder import RunFolder, open_run
 from src.settings.sections import Augmentation
 from src.space import spaces
 from src.space.spaces import Space
@@ -131,11 +131,10 @@ class Programs:
             ms.set_seed(seed)
             return "CPU" if wanted == "auto" else wanted
 
-        for program in (training_program, evaluation_program, search_program, export_program):
-            patch.setattr(program, "set_up", set_up)
-        for program in (training_program, evaluation_program, search_program):
-            patch.setattr(program, "initialise", lambda world, asked, target: seen.update({"device.ranks": asked}))
-            patch.setattr(program, "current_world", lambda: self.world)
+        for place in ("src.runs.run", "export"):
+            patch.setattr(f"{place}.set_up", set_up)
+        patch.setattr("src.runs.run.initialise", lambda world, asked, target: seen.update({"device.ranks": asked}))
+        patch.setattr("src.runs.run.current_world", lambda: self.world)
 
         real_trainer, real_evaluator = Trainer.__init__, Evaluator.__init__
 
@@ -159,7 +158,7 @@ class Programs:
         patch.setattr(Evaluator, "run", run)
         patch.setattr("src.data.dataset.usable_workers", lambda requested: requested)
 
-        def paths_evaluated(evaluator, supernet, calibration, domain, seed, say):
+        def paths_evaluated(evaluator, supernet, calibration, domain, seed):
             seen.update(calibration=calibration, domain=domain, seed_of_paths=seed)
 
         patch.setattr(path_parts, "SupernetEvaluator", paths_evaluated)
@@ -190,14 +189,14 @@ class Programs:
             def hits(self, genes: np.ndarray) -> int:
                 return int(500 + 30 * (genes[:2] == 2).sum() - 10 * genes[2:].astype(int).sum())
 
-        real_run, real_folder = search_program.run_search, search_program.open_run
+        real_run = search_program.run_search
 
         def run_search(search, scores, journal, world, after_each):
             seen.update(search=search, first=search.ask())
             return real_run(search, scores, journal, world, after_each)
 
-        def open_run(*arguments: Any) -> RunFolder:
-            seen["run"] = real_folder(*arguments)
+        def opened(*arguments: Any) -> RunFolder:
+            seen["run"] = open_run(*arguments)
             return seen["run"]
 
         def no_sampler(method: str, schedule, seed: int, epochs: int, *, bounds, stroll, bins):
@@ -213,7 +212,7 @@ class Programs:
         patch.setattr(search_program, "PathAccuracy", Scores)
         patch.setattr(search_program, "keep_in_memory", lambda data, size: data)
         patch.setattr(search_program, "run_search", run_search)
-        patch.setattr(search_program, "open_run", open_run)
+        patch.setattr("src.runs.run.open_run", opened)
         patch.setattr(search_program, "cut_out", cut_out)
         patch.setattr(search_report, "make_sampler", no_sampler)
         for name in ("draw_generations", "draw_cloud", "draw_choices", "save_picture"):

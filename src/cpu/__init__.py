@@ -8,7 +8,7 @@ switched for a run by :func:`use_operators` and back by ``use_operators(net, "st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 
 import mindspore as ms
 from mindspore import nn
@@ -20,17 +20,17 @@ from src.cpu.operators import Operators
 from src.errors import UsageError
 from src.models import layers
 
+_log = logging.getLogger(__name__)
 MODES = ("auto", "fused", "standard")
 
 
-def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] = print) -> str:
+def use_operators(net: nn.Cell, mode: str = "auto") -> str:
     """Switches the cells of ``net`` to the operators of ``mode``; before its first call, or its export.
 
     Args:
         net: built of cells of `src.models.layers`; with any other cell between them only ``standard`` applies.
         mode: ``fused``, C++ built on first use; ``standard``, MindSpore's own; ``auto``, ``fused`` on the CPU. Where
-            ``fused`` cannot be had, ``standard`` stands in.
-        say: is told in one line of a build, and of what stands in for the operators that were asked for.
+            ``fused`` cannot be had, ``standard`` stands in, and a line says so.
 
     Returns:
         The mode that is in use.
@@ -45,9 +45,9 @@ def use_operators(net: nn.Cell, mode: str = "auto", say: Callable[[str], None] =
         return "standard"
     try:
         _check_cells(net)
-        operators = Operators(library(say))
+        operators = Operators(library())
     except BuildError as error:
-        say(f"CPU operators: {error}; MindSpore's own are used instead")
+        _log.info(f"CPU operators: {error}; MindSpore's own are used instead")
         return "standard"
     _swap(net, FUSED, operators)
     return "fused"

@@ -5,18 +5,19 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from src.files import replacing
 
+_log = logging.getLogger(__name__)
 SOURCES = Path(__file__).parent / "csrc"
 FLAGS = (
     "-std=c++17",
@@ -57,8 +58,8 @@ def find_compiler() -> str:
 
 
 @functools.cache
-def library(say: Callable[[str], None] = print) -> Path:
-    """The built library, from the cache or built now (about 10 s; ``say`` is told).
+def library() -> Path:
+    """The built library, from the cache or built now (about 10 s; a line says so).
 
     Any number of processes may ask at once: each builds into a file of its own and moves it into place.
 
@@ -70,7 +71,7 @@ def library(say: Callable[[str], None] = print) -> Path:
     compiler = find_compiler()
     path = cache_folder() / f"operators-{_key(compiler)}.so"
     if not path.exists():
-        say(f"building the CPU operators with {Path(compiler).name}, once (about 10 s)")
+        _log.info(f"building the CPU operators with {Path(compiler).name}, once (about 10 s)")
         _build(compiler, path)
     try:
         ctypes.CDLL(str(path))

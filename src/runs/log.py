@@ -1,4 +1,8 @@
-"""What a run says: lines on the console and in log.txt, the same as records in log.jsonl, a progress bar."""
+"""What a run says: lines on the console and in log.txt, records in log.jsonl, a progress bar.
+
+Modules talk through ``logging.getLogger(__name__)``: ``info`` is a line for a person, ``warning`` one that begins with
+"note:", ``debug`` one for the file alone. Programs read along in what :func:`record` writes.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +10,103 @@ import contextlib
 import json
 import logging
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
+_lines = logging.getLogger("src")
+_records = logging.getLogger("src.records")
+_records.propagate = False
 
-class Log:
-    """The console of one process and, for the process that writes the run folder, its log files.
+
+def record(event: str, **fields: Any) -> None:
+    """A line of log.jsonl: one JSON object with ``event``, ``time`` (seconds since 1970) and ``fields``."""
+    _records.info(event, extra={"fields": fields})
+
+
+@contextlib.contextmanager
+def logged(folder: Path | None = None, is_quiet: bool = False) -> Iterator[None]:
+    """Within the block, all that is said goes to the console and to the files of ``folder``.
+
+    An exception that ends the block is recorded as the event ``stopped``.
 
     Args:
         folder: where log.txt and log.jsonl are appended to (None: console only).
         is_quiet: say nothing on the console (the ranks beside rank 0).
     """
-
-    def __init__(self, folder: Path | None = None, is_quiet: bool = False):
-        self._text: TextIO | None = (folder / "log.txt").open("a", encoding="utf-8") if folder else None
-        self._records: TextIO | None = (folder / "log.jsonl").open("a", encoding="utf-8") if folder else None
-        self._is_quiet = is_quiet
-        self._notes = _Notes(self)
-        logging.getLogger("src").addHandler(self._notes)
-
-    def line(self, text: str = "") -> None:
-        """A line for a person; it does not disturb a progress bar."""
-        if not self._is_quiet:
-            tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
-        self._append(self._text, text)
-
-    def record(self, event: str, **fields: Any) -> None:
-        """A record for a program: one JSON object with ``event``, ``time`` (seconds since 1970) and ``fields``."""
-        self._append(self._records, json.dumps({"event": event, "time": round(time.time(), 3), **fields}))
-
-    def _append(self, file: TextIO | None, line: str) -> None:
-        if file:
-            with contextlib.suppress(OSError):  # a full disk; the checkpoint that meets it ends the run and says so
-                file.write(line + "\n")
-                file.flush()
-
-    def close(self) -> None:
-        """Closes the files."""
-        logging.getLogger("src").removeHandler(self._notes)
-        for file in (self._text, self._records):
-            if file:
-                with contextlib.suppress(OSError):
-                    file.close()
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None and kind is not None:
-            self.record("stopped", reason=kind.__name__, message=str(error))
-        self.close()
-
-    def progress(self, total: int, done: int, title: str) -> tqdm:
-        """A bar with the time left on a terminal; nothing where the output is a file."""
-        is_shown = sys.stderr.isatty() and not self._is_quiet
-        return tqdm(total=total, initial=done, desc=title, unit="step", leave=False, disable=not is_shown)
+    lines: list[logging.Handler] = [logging.NullHandler() if is_quiet else _Console()]
+    records: list[logging.Handler] = [logging.NullHandler()]
+    if folder:
+        lines.append(_File(folder / "log.txt", _Line()))
+        records.append(_File(folder / "log.jsonl", _Json()))
+    with _attached(_lines, lines), _attached(_records, records):
+        try:
+            yield
+        except BaseException as error:
+            record("stopped", reason=type(error).__name__, message=str(error))
+            raise
 
 
-class _Notes(logging.Handler):
-    """Passes on what the modules below say through the standard library's logging."""
+def progress(total: int, done: int, title: str) -> tqdm:
+    """A bar with the time left on a terminal; nothing where the output is a file, or nothing is said."""
+    is_shown = sys.stderr.isatty() and any(isinstance(handler, _Console) for handler in _lines.handlers)
+    return tqdm(total=total, initial=done, desc=title, unit="step", leave=False, disable=not is_shown)
 
-    def __init__(self, log: Log):
-        super().__init__(logging.WARNING)
-        self._log = log
+
+@contextlib.contextmanager
+def _attached(logger: logging.Logger, handlers: list[logging.Handler]) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+class _Line(logging.Formatter):
+    """The message alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{'note: ' if record.levelno >= logging.WARNING else ''}{record.getMessage()}"
+
+
+class _Json(logging.Formatter):
+    """A record as JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps({"event": record.getMessage(), "time": round(record.created, 3), **record.fields})
+
+
+class _Console(logging.Handler):
+    """Standard output, around a progress bar."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(_Line())
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.line(f"note: {record.getMessage()}")
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+class _File(logging.FileHandler):
+    """A file that is appended to. A full disk is not its concern: the checkpoint that meets it ends the run."""
+
+    def __init__(self, path: Path, formatter: logging.Formatter):
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(formatter)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            raise
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()

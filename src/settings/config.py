@@ -80,6 +80,10 @@ class Config(
         """Every key with its value, in the schema's order."""
         return {key: self[key] for key in DEFAULTS}
 
+    def changed(self) -> dict[str, Any]:
+        """The keys whose values are not the schema's defaults."""
+        return {key: value for key, value in self.values().items() if value != DEFAULTS[key]}
+
     def replace(self, **changes: Any) -> Config:
         """A copy with some keys changed, checked like any other value."""
         checked = {key: coerce(key, value, "replace()") for key, value in changes.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,9 +25,11 @@ from src.files import write_text
 from src.machine.device import describe_device, set_up, versions
 from src.models.layers import BatchNorm, ConvNormAct, Network
 from src.models.spos import build_block, build_subnet
+from src.runs.log import logged
 from src.space.cost import Table, cost_tables
 from src.space.spaces import Domain, Position, Space, add_space_arguments, from_genes, space_of_arguments
 
+_log = logging.getLogger("src.supernet.latency")  # also where the module is the program
 MILLISECONDS = 1000.0
 CLOCKS = {"elapsed": time.perf_counter, "processor": time.process_time}
 
@@ -62,7 +65,6 @@ def measure_table(
     batch: int,
     repeats: int,
     header: dict,
-    say: Callable[[str], None],
     compared: int = 50,
     prepare: Callable[[nn.Cell], nn.Cell] = lambda network: network,
     clock: Callable[[], float] = time.perf_counter,
@@ -104,7 +106,7 @@ def measure_table(
                 longer, shorter = timed([whole, without], 2 * position.in_size)
                 known[key] = max(longer - shorter, 0.0)
             choices[number, block, channel] = known[key]
-        say(f"position {number + 1} of {len(positions)} measured")
+        _log.info(f"position {number + 1} of {len(positions)} measured")
     genes = Domain.of(space).sample(np.random.default_rng(0), compared)
     measured = np.array(
         [
@@ -204,9 +206,10 @@ def main(argv: list[str]) -> None:
         return inference(network)
 
     header = {"device": describe_device(target), "versions": versions(), "clock": given.clock}
-    content = measure_table(
-        space, given.batch_size, given.repeats, header, print, given.compare, prepare, CLOCKS[given.clock]
-    )
+    with logged():
+        content = measure_table(
+            space, given.batch_size, given.repeats, header, given.compare, prepare, CLOCKS[given.clock]
+        )
     content["header"]["cpu_operators"] = " and ".join(sorted(operators))
     write_text(given.file, json.dumps(content, indent=1))
     check = content["check"]

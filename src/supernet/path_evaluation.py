@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,7 @@ from src.supernet.network import Supernet
 from src.supernet.recalibration import Recalibration, keep_in_memory
 from src.training.evaluation import Evaluation, Evaluator
 
+_log = logging.getLogger(__name__)
 RANDOM_PATHS = 3
 
 
@@ -26,7 +28,6 @@ class SupernetEvaluator:
         supernet: whose path is set.
         calibration: images for the batch-norm statistics.
         domain: of the last epoch.
-        say: takes a line on every path.
     """
 
     def __init__(
@@ -36,9 +37,8 @@ class SupernetEvaluator:
         calibration: EvalData,
         domain: Domain,
         seed: int,
-        say: Callable[[str], None],
     ):
-        self._evaluator, self._supernet, self._say = evaluator, supernet, say
+        self._evaluator, self._supernet = evaluator, supernet
         self._recalibration = Recalibration(supernet, keep_in_memory(calibration, supernet.space.input_size))
         self._tables = cost_tables(supernet.space)
         flops = self._tables["flops"]
@@ -61,8 +61,8 @@ class SupernetEvaluator:
                 result = self._evaluator.run(data, before_batch=before_batch)
             found.append(result)
             cost = self._tables["flops"].totals(genes[None])[0]
-            self._say(f"path {name} ({cost:.4g} MFLOPs): loss {result.loss:.4f}, top-1 {result.top1:.2%}")
-        self._say(f"batch-norm statistics from {images} images for each path")
+            _log.info(f"path {name} ({cost:.4g} MFLOPs): loss {result.loss:.4f}, top-1 {result.top1:.2%}")
+        _log.info(f"batch-norm statistics from {images} images for each path")
         means = {key: float(np.mean([getattr(result, key) for result in found])) for key in ("loss", "top1", "top5")}
         return Evaluation(
             **means,

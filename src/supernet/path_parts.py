@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from typing import NamedTuple
 
 import mindspore as ms
@@ -31,6 +31,8 @@ from src.training.evaluation import Evaluator
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.one_pass import AllFinite
 from src.training.step import apply_precision
+
+_log = logging.getLogger(__name__)
 
 # Options of the network that describe the space; the others belong to the stand-alone network.
 PATH_OPTIONS = ("block_choices", "channel_choices", "bn_momentum", "bn_variance")
@@ -73,10 +75,10 @@ def supernet_of(config: Config, num_classes: int) -> Supernet:
     )
 
 
-def operators_of(network: Supernet, config: Config, say: Callable[[str], None]) -> str:
-    """Gives ``network`` the CPU operators of the configuration, and returns which; ``say`` is as in `use_operators`."""
+def operators_of(network: Supernet, config: Config) -> str:
+    """Gives ``network`` the CPU operators of the configuration, and returns which."""
     mode = config.cpu_operators if config.amp_level == "O0" else "standard"
-    return use_operators(network, mode, say)
+    return use_operators(network, mode)
 
 
 def schedule_of(config: Config, space: Space) -> ChannelSchedule:
@@ -143,13 +145,11 @@ def parts_of(
     train_data: TrainData,
     preprocessing: Preprocessing,
     world: World,
-    say: Callable[[str], None],
 ) -> Parts:
     """The supernet of the configuration, its step and its evaluation.
 
     Args:
         train_data: without the images held out; some of it gives the batch-norm statistics of a path.
-        say: takes a line on every path that is evaluated.
     """
     if config.sync_batch_norm:
         raise UsageError("--sync_batch_norm is not for a supernet, whose paths get batch-norm statistics of their own")
@@ -157,10 +157,10 @@ def parts_of(
     seed_dropout(network, config.seed, world.rank)
     if config.pretrained:
         load_checkpoint(config.pretrained, network)
-    say(f"CPU operators: {operators_of(network, config, say)}")
+    _log.info(f"CPU operators: {operators_of(network, config)}")
     computing = apply_precision(network, config.amp_level)
     step = step_of(config, computing, network, loss, rates, train_data.steps_per_epoch, world)
-    evaluator = evaluator_of(config, Evaluator(computing, loss), network, train_data.files, preprocessing, say)
+    evaluator = evaluator_of(config, Evaluator(computing, loss), network, train_data.files, preprocessing)
     return Parts(network, step, evaluator)
 
 
@@ -204,11 +204,10 @@ def evaluator_of(
     supernet: Supernet,
     train_files: Images,
     preprocessing: Preprocessing,
-    say: Callable[[str], None],
 ) -> SupernetEvaluator:
     """The supernet's evaluation as the configuration says."""
     batch = config.eval_batch_size or config.batch_size
     images = calibration_images(train_files, config.calibration_images, config.seed)
     calibration = EvalData(images, preprocessing, min(batch, len(images)), config.workers)
     domain = schedule_of(config, supernet.space).domain(config.epochs - 1)
-    return SupernetEvaluator(evaluator, supernet, calibration, domain, config.seed, say)
+    return SupernetEvaluator(evaluator, supernet, calibration, domain, config.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from src.machine.ranks import World
 from src.models import create_model, get_entry, options_of
 from src.models.layers import seed_dropout
 from src.runs.checkpoint import load_pretrained, verify
-from src.runs.log import Log
+from src.runs.log import record
 from src.settings.config import Config
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 from src.training.evaluation import Evaluator
@@ -30,6 +31,8 @@ from src.training.one_pass import after_gradients
 from src.training.optimizer import create_optimizer
 from src.training.step import TrainStep, apply_precision
 from src.training.sync_batch_norm import synchronise_batch_norm
+
+_log = logging.getLogger(__name__)
 
 
 def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Preprocessing:
@@ -74,11 +77,11 @@ def _train_folder(config: Config) -> Path:
     return find_split(config.data_path, "train")
 
 
-def train_images(config: Config, log: Log) -> tuple[dict[str, int], Images]:
+def train_images(config: Config) -> tuple[dict[str, int], Images]:
     """The class index of the training folder and its images, checked if the configuration says so."""
     folder = _train_folder(config)
     classes = build_class_index(folder)
-    return classes, _checked(folder, classes, config, log)
+    return classes, _checked(folder, classes, config)
 
 
 def eval_folder(config: Config) -> Path | None:
@@ -88,21 +91,21 @@ def eval_folder(config: Config) -> Path | None:
     return find_val(config.data_path) if config.data_path else None
 
 
-def eval_images(folder: Path, classes: dict[str, int], config: Config, log: Log) -> Images:
+def eval_images(folder: Path, classes: dict[str, int], config: Config) -> Images:
     """The images of a validation folder under the class index of the training folder, checked like those."""
     check_same_classes(folder, classes)
-    return _checked(folder, classes, config, log)
+    return _checked(folder, classes, config)
 
 
-def _checked(folder: Path, classes: dict[str, int], config: Config, log: Log) -> Images:
+def _checked(folder: Path, classes: dict[str, int], config: Config) -> Images:
     if not config.check_data:
         return list_images(folder, classes)
     report = check_folder(folder, classes, config.max_image_pixels, config.workers, default_cache())
     images = usable_images(report, config.skip_bad_images)
     for line in report.lines(report.bad):
-        log.line(f"note: left out {line}")
+        _log.warning(f"left out {line}")
     for line in report.lines(report.notes):
-        log.record("image_note", split=str(folder), note=line)
+        record("image_note", split=str(folder), note=line)
     return images
 
 
@@ -127,14 +130,14 @@ def network_of(config: Config, num_classes: int, world: World) -> nn.Cell:
 
 
 def parts_of(
-    config: Config, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World, log: Log
+    config: Config, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World
 ) -> tuple[nn.Cell, TrainStep, Evaluator]:
     """The network with its first weights, and the training step and the evaluation around it."""
     network = network_of(config, loss.num_classes, world)
     if config.pretrained:
         left_out = load_pretrained(config.pretrained, network, config.model)
-        log.line(f"starting from the weights of {config.pretrained}{_but(left_out, loss.num_classes)}")
-    computes = computing(network, config, log)
+        _log.info(f"starting from the weights of {config.pretrained}{_but(left_out, loss.num_classes)}")
+    computes = computing(network, config)
     return network, step_of(config, computes, loss, rates, world), Evaluator(computes, loss)
 
 
@@ -144,7 +147,7 @@ def _but(left_out: list[str], num_classes: int) -> str:
     return f" without its {' and '.join(left_out)}, which start afresh for {num_classes} classes"
 
 
-def computing(network: nn.Cell, config: Config, log: Log) -> nn.Cell:
+def computing(network: nn.Cell, config: Config) -> nn.Cell:
     """``network`` as it computes: in its precision, and on the CPU with the operators chosen.
 
     Raises:
@@ -155,7 +158,7 @@ def computing(network: nn.Cell, config: Config, log: Log) -> nn.Cell:
         if operators == "fused":
             raise UsageError(f"--cpu_operators fused is float32; --amp_level {config.amp_level} needs standard")
         operators = "standard"
-    log.line(f"CPU operators: {use_operators(network, operators, log.line)}")
+    _log.info(f"CPU operators: {use_operators(network, operators)}")
     return apply_precision(network, config.amp_level)
 
 
@@ -177,12 +180,12 @@ def eval_data_of(config: Config, files: Images, preprocessing: Preprocessing, wo
     return EvalData(files, preprocessing, batch, config.workers, world.rank, world.size)
 
 
-def learning_rates_of(config: Config, steps_per_epoch: int, world: World, log: Log) -> np.ndarray:
+def learning_rates_of(config: Config, steps_per_epoch: int, world: World) -> np.ndarray:
     """The learning rate of every update, float32 [epochs * updates an epoch]."""
     total_batch = config.batch_size * config.accumulate * world.size
     schedule = scaled(config, total_batch)
     if schedule.lr != config.lr:
-        log.line(
+        _log.info(
             f"learning rate {config.lr:g} times {total_batch}/{config.lr_scaling_base} = {schedule.lr:g} (lr_scaling)"
         )
     return learning_rates(schedule, math.ceil(steps_per_epoch / config.accumulate))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -23,12 +24,14 @@ from src.models.upstream_weights import assign_weights
 from src.runs.checkpoint import BEST, LAST, Checkpoint, CheckpointFolder
 from src.runs.curves import draw_curves
 from src.runs.folder import RunFolder
-from src.runs.log import Log
+from src.runs.log import progress, record
 from src.runs.tensorboard import Summaries
 from src.runs.trained import Trained
 from src.settings.config import Config
 from src.training.evaluation import Evaluation, Evaluator
 from src.training.step import TrainStep, state
+
+_log = logging.getLogger(__name__)
 
 # A dynamic loss scale halves on overflow; from 2^24 it is at 1 after 24 such steps in a row.
 MOST_OVERFLOWS_IN_A_ROW = 25
@@ -68,7 +71,7 @@ class Trainer:
         learning_rates: the rate of each update, float32 [updates].
         train_data: images of this rank.
         trained: what never changes in a run; part of every checkpoint's meta.
-        run, log, world: run folder, log and place among the ranks; only rank 0 writes.
+        run, world: run folder and place among the ranks; only rank 0 writes.
         is_sinking: the framework hands batches over on the device (Ascend, GPU).
     """
 
@@ -84,7 +87,6 @@ class Trainer:
         eval_data: EvalData | None,
         trained: Trained,
         run: RunFolder,
-        log: Log,
         world: World,
         is_sinking: bool = False,
     ):
@@ -97,7 +99,6 @@ class Trainer:
         self._eval_data = eval_data
         self._trained = trained
         self._run = run
-        self._log = log
         self._world = world
         self._is_sinking = is_sinking
         self._checkpoints = CheckpointFolder(run.checkpoints, config.keep_checkpoint_max)
@@ -148,8 +149,8 @@ class Trainer:
             self._checkpoints.point(BEST, checkpoint.path)  # a kill may have come between the file and its pointer
         for key in ("batch_size", "seed", "workers", "accumulate"):
             if earlier.config[key] != self._config[key]:
-                self._log.line(
-                    f"note: {key} was {earlier.config[key]} and is {self._config[key]}: "
+                _log.warning(
+                    f"{key} was {earlier.config[key]} and is {self._config[key]}: "
                     "the run goes on, but not bit for bit as it would have"
                 )
 
@@ -206,7 +207,7 @@ class Trainer:
                 self._compare_ranks()
         except Interrupted as signal:
             self._save_if_new()
-            self._log.line(
+            _log.info(
                 f"stopped by a signal ({signal}) in epoch {self._at.epoch + 1} after step {self._at.step}; "
                 f"go on with: python train.py --resume {self._run.path}"
             )
@@ -232,9 +233,9 @@ class Trainer:
         for parameter in self._network.trainable_params():
             digest.update(parameter.asnumpy().tobytes())
         if all_equal(digest.digest()):
-            self._log.line(f"all {self._world.size} ranks hold the same weights")
+            _log.info(f"all {self._world.size} ranks hold the same weights")
         else:
-            self._log.line(f"warning: the {self._world.size} ranks ended with different weights; rank 0's are saved")
+            _log.info(f"warning: the {self._world.size} ranks ended with different weights; rank 0's are saved")
 
     def _is_past_last_step(self) -> bool:
         return 0 < self._config.max_steps <= self.updates
@@ -251,7 +252,7 @@ class Trainer:
         start = time.perf_counter()
         timed_from, timed_steps = start, 0
         self._step.set_train(True)
-        with self._log.progress(steps, at.step, f"epoch {at.epoch + 1}/{config.epochs}") as bar:
+        with progress(steps, at.step, f"epoch {at.epoch + 1}/{config.epochs}") as bar:
             for loss, _, _ in self._steps():
                 at.step += 1
                 pending.append(loss)
@@ -264,7 +265,7 @@ class Trainer:
                 if at.step % log_steps == 0 or is_last:
                     self._absorb(pending)
                     bar.set_postfix(loss=f"{self._newest_loss:.3f}")
-                    self._log.line(f"epoch: {at.epoch + 1} step: {at.step}, loss is {self._newest_loss:.6g}")
+                    _log.info(f"epoch: {at.epoch + 1} step: {at.step}, loss is {self._newest_loss:.6g}")
                     self._summaries.add(self.updates, train_loss_step=self._newest_loss)
                 is_over = self._is_past_last_step()
                 is_saving = config.save_checkpoint_steps and at.step % config.save_checkpoint_steps == 0
@@ -317,7 +318,7 @@ class Trainer:
 
     def _fail(self, what: str) -> NoReturn:
         last = self._checkpoints.pointed(LAST)
-        self._log.record("diverged", epoch=self._at.epoch + 1, step=self._at.step, what=what)
+        record("diverged", epoch=self._at.epoch + 1, step=self._at.step, what=what)
         raise RunFailed(
             f"{what} at epoch {self._at.epoch + 1}, step {self._at.step}; training stopped. "
             f"Last good checkpoint: {last or 'none yet'}. Try a smaller --lr, --grad_clip 1, or --amp_level O0"
@@ -362,7 +363,7 @@ class Trainer:
     def _report(self, row: Mapping[str, Any], steps: int, is_best: bool) -> None:
         milliseconds = row["seconds"] * 1000
         overflows = self.overflows
-        self._log.line(f"epoch time: {milliseconds:.3f} ms, per step time: {milliseconds / max(steps, 1):.3f} ms")
+        _log.info(f"epoch time: {milliseconds:.3f} ms, per step time: {milliseconds / max(steps, 1):.3f} ms")
         text = (
             f"epoch {row['epoch']}/{self._config.epochs}: loss {_shown(row['train_loss'])}, lr {row['lr']:.4g}, "
             f"{row['images_per_second']:.0f} images/s"
@@ -372,8 +373,8 @@ class Trainer:
             text += " (best)" if is_best else ""
         if overflows:
             text += f" | {overflows} updates skipped for overflow"
-        self._log.line(text)
-        self._log.record("epoch", **row, overflows=overflows)
+        _log.info(text)
+        record("epoch", **row, overflows=overflows)
         scalars = {key: value for key, value in row.items() if key not in ("epoch", "step") and value is not None}
         self._summaries.add(self.updates, **scalars)
         if self._world.rank == 0:

@@ -27,6 +27,7 @@ from src.models.layers import (
     Split,
     SqueezeExcite,
 )
+from src.runs.log import logged
 from src.settings.sections import Optimizer, Update
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.one_pass import after_gradients
@@ -247,27 +248,29 @@ def test_unknown_mode():
         use_operators(small_net("standard"), "fastest")
 
 
-def test_a_convolution_the_operators_lack():
+def test_a_convolution_the_operators_lack(capsys):
     net = Network({"stem": ConvNormAct(3, 8, kernel=3, norm=NORM), "dense": ConvNormAct(8, 8, 3, norm=NORM)}, 8, 2)
-    said = []
-    assert use_operators(net, "auto", said.append) == "standard"
-    assert len(said) == 1
-    assert "features.dense" in said[0]
+    with logged():
+        assert use_operators(net, "auto") == "standard"
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "features.dense" in said
 
 
 class TestBuild:
     @pytest.fixture(autouse=True)
-    def fresh(self, monkeypatch, tmp_path):
+    def fresh(self, monkeypatch, tmp_path, capsys):
+        self.capsys = capsys
         monkeypatch.setenv("NAS_CPU_CACHE", str(tmp_path / "cache"))
         build.library.cache_clear()
         yield
         build.library.cache_clear()
 
     def fallback(self):
-        said = []
         net = small_net("standard")
-        assert use_operators(net, "fused", said.append) == "standard"
-        return said[-1]
+        with logged():
+            assert use_operators(net, "fused") == "standard"
+        return self.capsys.readouterr().out.splitlines()[-1]
 
     def test_without_a_compiler(self, monkeypatch):
         monkeypatch.setattr(build.shutil, "which", lambda name: None)

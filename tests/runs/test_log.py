@@ -5,61 +5,70 @@ import json
 import logging
 import sys
 
-from src.runs.log import Log
+import pytest
+
+from src.runs.log import logged, progress, record
+
+log = logging.getLogger("src.somewhere")
 
 
 def test_lines_on_the_console_and_in_the_file_are_the_same(tmp_path, capsys):
-    with Log(tmp_path) as log:
-        log.line("one: ä")
-        log.line()
-        log.line("two\nthree")
-    with Log(tmp_path) as log:
-        log.line("after a restart")
+    with logged(tmp_path):
+        log.info("one: ä")
+        log.info("")
+        log.info("two\nthree 100%")
+        log.warning("workers: %d", 2)
+    with logged(tmp_path):
+        log.info("after a restart")
+    log.info("nobody listens")
     printed = capsys.readouterr()
-    assert printed.out == "one: ä\n\ntwo\nthree\nafter a restart\n"
+    assert printed.out == "one: ä\n\ntwo\nthree 100%\nnote: workers: 2\nafter a restart\n"
     assert printed.err == ""
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == printed.out
 
 
-def test_records_are_json_one_a_line(tmp_path):
-    with Log(tmp_path) as log:
-        log.record("epoch", top1=0.5, name="line\nbreak")
-        log.record("result", values=[1, None])
+def test_details_are_for_the_file_alone(tmp_path, capsys):
+    with logged(tmp_path):
+        log.debug("every key")
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "log.txt").read_text() == "every key\n"
+
+
+def test_records_are_json_one_a_line_and_nothing_else_is(tmp_path, capsys):
+    with logged(tmp_path):
+        record("epoch", top1=0.5, name="line\nbreak")
+        log.info("a line")
+        record("result", values=[1, None])
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [record.pop("event") for record in records] == ["epoch", "result"]
     assert all(record.pop("time") > 1.7e9 for record in records)
     assert records == [{"top1": 0.5, "name": "line\nbreak"}, {"values": [1, None]}]
+    assert capsys.readouterr().out == "a line\n"
 
 
 def test_an_exception_is_recorded_and_passed_on(tmp_path):
-    try:
-        with Log(tmp_path):
-            raise ValueError("why")
-    except ValueError:
-        pass
-    record = json.loads((tmp_path / "log.jsonl").read_text())
-    assert (record["event"], record["reason"], record["message"]) == ("stopped", "ValueError", "why")
+    with pytest.raises(ValueError, match="why"), logged(tmp_path):
+        raise ValueError("why")
+    stopped = json.loads((tmp_path / "log.jsonl").read_text())
+    assert (stopped["event"], stopped["reason"], stopped["message"]) == ("stopped", "ValueError", "why")
 
 
 def test_quiet_ranks_say_nothing_and_write_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with Log(None, is_quiet=True) as log:
-        log.line("text")
-        log.record("event")
-        logging.getLogger("src.x").warning("note")
+    with logged(None, is_quiet=True):
+        log.info("text")
+        log.warning("note")
+        record("event")
     assert capsys.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
 
 
-def test_notes_of_the_modules_are_passed_on_while_the_log_is_open(tmp_path, capsys):
-    logger = logging.getLogger("src.data.dataset")
-    with Log(tmp_path):
-        logger.warning("workers: %d", 2)
-    with Log():
-        pass
-    handlers = logging.getLogger("src").handlers
-    assert capsys.readouterr().out == "note: workers: 2\n"
-    assert not [handler for handler in handlers if type(handler).__name__ == "_Notes"]
+def test_nothing_is_left_behind(tmp_path):
+    loggers = [logging.getLogger(name) for name in ("src", "src.records")]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    with logged(tmp_path):
+        assert [(logger.level, list(logger.handlers)) for logger in loggers] != before
+    assert [(logger.level, list(logger.handlers)) for logger in loggers] == before
 
 
 def test_a_bar_is_drawn_on_a_terminal_only(tmp_path, monkeypatch, capsys):
@@ -67,18 +76,21 @@ def test_a_bar_is_drawn_on_a_terminal_only(tmp_path, monkeypatch, capsys):
         def isatty(self) -> bool:
             return True
 
-    with Log(tmp_path) as log, log.progress(4, 1, "epoch 1/2") as bar:
-        bar.update()
-        log.line("a line")
+    def talk(is_quiet: bool = False) -> None:
+        with logged(tmp_path, is_quiet), progress(4, 1, "epoch 1/2") as bar:
+            bar.update(3)
+            bar.refresh()
+            log.info("a line")
+
+    talk()
     assert capsys.readouterr() == ("a line\n", "")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    with Log(tmp_path) as log, log.progress(4, 1, "epoch 1/2") as bar:
-        bar.update(3)
-        bar.refresh()
-        log.line("a line")
+    talk(is_quiet=True)
+    assert terminal.getvalue() == ""
+    talk()
     assert "epoch 1/2: 100%" in terminal.getvalue()
     assert "4/4" in terminal.getvalue()
-    assert (tmp_path / "log.txt").read_text() == "a line\na line\n"
+    assert (tmp_path / "log.txt").read_text() == "a line\n" * 3
 
 
 def test_a_full_disk_does_not_end_the_run_in_its_log(tmp_path, monkeypatch, capsys):
@@ -86,10 +98,17 @@ def test_a_full_disk_does_not_end_the_run_in_its_log(tmp_path, monkeypatch, caps
         def write(self, text: str) -> int:
             raise OSError(28, "No space left on device")
 
-    log = Log(tmp_path)
-    monkeypatch.setattr(log, "_text", Full())
-    monkeypatch.setattr(log, "_records", Full())
-    log.line("still said")
-    log.record("event")
-    log.close()
-    assert capsys.readouterr().out == "still said\n"
+    with logged(tmp_path):
+        for name in ("src", "src.records"):
+            for handler in logging.getLogger(name).handlers:
+                if isinstance(handler, logging.FileHandler):
+                    monkeypatch.setattr(handler, "stream", Full())
+        log.info("still said")
+        record("event")
+    assert capsys.readouterr() == ("still said\n", "")
+    assert (tmp_path / "log.txt").read_text() == ""
+
+
+def test_what_cannot_be_recorded_is_a_fault_of_the_program(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"), logged(tmp_path):
+        record("event", value=object())

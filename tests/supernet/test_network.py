@@ -15,6 +15,7 @@ from src.cpu.operators import Operators
 from src.errors import UsageError
 from src.models.layers import weights
 from src.models.spos import build_subnet, spos
+from src.runs.log import logged
 from src.settings.config import load_config
 from src.space.cost import cost_tables, supernet_params
 from src.space.spaces import PUBLISHED, Architecture, Domain, from_genes, make_space
@@ -432,19 +433,21 @@ class Witness:
         return Evaluation(1.0 - top1, top1, 1.0, images=13, total=13, images_per_second=1.0, confusion=None)
 
 
-def test_epochs_are_compared_on_the_same_five_paths_with_statistics_of_their_own(eager_mode):
+def test_epochs_are_compared_on_the_same_five_paths_with_statistics_of_their_own(eager_mode, capsys):
     network = disturbed(Supernet(TINY, 10)).set_train(True)
     calibration = Photos([(images(8, seed), labels(8), 8) for seed in (5, 6)])
     domain = Domain.of(TINY, channel_range=(1, 4))
     before = arrays(network)
 
-    witness, said = Witness(network), []
+    witness = Witness(network)
 
     def evaluator(seed):
-        return SupernetEvaluator(witness, network, calibration, domain, seed, said.append)
+        return SupernetEvaluator(witness, network, calibration, domain, seed)
 
     first = evaluator(1)
-    result, seen, paths = first.run(None), witness.seen, first.paths
+    with logged():
+        result = first.run(None)
+    seen, paths, said = witness.seen, first.paths, capsys.readouterr().out.splitlines()
     assert list(paths) == ["smallest", "largest", "random 1", "random 2", "random 3"]
     flops = cost_tables(TINY)["flops"]
     assert [flops.totals(paths[name][None])[0] for name in ("smallest", "largest")] == list(flops.range(domain))

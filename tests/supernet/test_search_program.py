@@ -20,7 +20,7 @@ from src.errors import Interrupted, UsageError
 from src.machine.ranks import World
 from src.runs.checkpoint import CheckpointFolder
 from src.runs.folder import RunFolder
-from src.runs.log import Log
+from src.runs.run import Run
 from src.runs.trained import Trained
 from src.settings.config import Config, load_config
 from src.space.score import score_table
@@ -75,8 +75,7 @@ def served(monkeypatch):
     monkeypatch.setattr(search, "PathAccuracy", lambda network, calibration, held_out: (calibration, held_out))
 
     def serve(supernet: search.TrainedSupernet | None = None, **changes) -> tuple[Served, Served, str]:
-        with Log(is_quiet=True) as log:
-            batches, words = search.scores_of(config(**changes), supernet or trained(), log)
+        batches, words = search.scores_of(config(**changes), supernet or trained())
         return *batches, words
 
     return serve
@@ -213,12 +212,9 @@ def test_a_search_never_goes_on_in_another_run(tmp_path, monkeypatch):
     run.path.mkdir()
     run.write_config(config())
     with pytest.raises(UsageError, match="holds a run that is no search"):
-        search.search_folder(config(run_dir="run"), World())
+        search.going_on(config(run_dir="run"))
     (run.path / search.JOURNAL).touch()
-    assert search.search_folder(config(run_dir="run"), World()).path == Path("run")
-    assert search.search_folder(config(run_dir="new"), World()).path == Path("new")
-    fresh = search.search_folder(config(), World()).path
-    assert fresh.parent == Path("runs") and fresh.is_dir()
+    assert [search.going_on(config(run_dir=name)).resume for name in ("run", "new", "")] == ["auto", "auto", ""]
 
 
 # -- the search --------------------------------------------------------------------------------
@@ -252,8 +248,8 @@ def searched(tmp_path, monkeypatch):
         monkeypatch.setattr(search, "scores_of", lambda *_: (scores, "some images"))
         (tmp_path / "run").mkdir(exist_ok=True)
         results.clear()
-        with Log(is_quiet=True) as log:
-            search.search(config(**changes), trained(checkpoint), RunFolder(tmp_path / "run"), log, world, "CPU")
+        current = Run("CPU", world, RunFolder(tmp_path / "run"))
+        search.search(config(**changes), trained(checkpoint), current)
         return SimpleNamespace(scores=scores, checkpoint=checkpoint, results=results, run=tmp_path / "run")
 
     return start

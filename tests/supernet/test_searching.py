@@ -274,7 +274,7 @@ def test_the_shortest_forward_counts_and_cells_take_turns():
 def test_a_skipped_unit_takes_no_time_and_an_op_that_a_position_lacks_is_not_measured(monkeypatch):
     monkeypatch.setattr(latency, "measure", lambda networks, *_: [3.0, 1.0][: len(networks)])
     space = replace(SKIPPING, channel_scales=(1.0,))
-    choices = np.array(latency.measure_table(space, 1, 1, {}, lambda _: None, 1)["choices"])[:, :, 0]
+    choices = np.array(latency.measure_table(space, 1, 1, {}, 1)["choices"])[:, :, 0]
     assert choices.tolist() == [[2.0] * 5, [2.0] * 4 + [0.0]] * 2
 
 
@@ -304,7 +304,7 @@ def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monk
         return [10 + sum(parameter.size for parameter in net.trainable_params()) / 1e5 for net in networks]
 
     monkeypatch.setattr(latency, "measure", measured)
-    content = latency.measure_table(space, 2, 3, {"device": "clock"}, lambda _: None, 5)
+    content = latency.measure_table(space, 2, 3, {"device": "clock"}, 5)
     params = cost_tables(space)["params"].choices / 1e5
     # The classifier behind a block has its channels, the one behind nothing the entry's.
     assert np.array(content["choices"]) == pytest.approx(params + np.array([8, 8])[:, None, None] / 1e5)

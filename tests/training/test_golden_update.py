@@ -10,7 +10,6 @@ from mindspore import Tensor
 from src.machine.ranks import World
 from src.models.layers import weights
 from src.models.upstream_weights import assign_weights
-from src.runs.log import Log
 from src.settings.config import load_config
 from src.training.parts import computing, loss_of, network_of, step_of
 from tests.golden.formulas import CLASSES, NORM, UPDATE, Formula, distances, sketch, update_batch, velocity
@@ -46,7 +45,7 @@ def test_a_step_moves_every_parameter_and_statistic_as_in_float64(operators):
     values = Formula(UPDATE["gain"]).by_name({name: value.shape for name, value in weights(net).items()})
     assign_weights(net, {name: value.astype(np.float32) for name, value in values.items()})
     before = {name: value.asnumpy().copy() for name, value in weights(net).items()}
-    computes = computing(net, asked, Log())
+    computes = computing(net, asked)
     step = step_of(asked, computes, loss_of(asked, CLASSES), np.array([UPDATE["lr"]], np.float32), World())
 
     cells = [name.removesuffix(".conv.weight") for name in before if name.endswith(".conv.weight")]

@@ -18,7 +18,7 @@ from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import get_entry
 from src.models.layers import Dropout
-from src.runs.log import Log
+from src.runs.log import logged
 from src.settings.config import load_config
 from src.training import parts as build
 from tests.images import class_folders, encode, photo
@@ -88,42 +88,41 @@ def test_the_validation_folder(split, tmp_path):
 
 
 def test_training_images_and_their_classes(split):
-    with Log() as log:
-        classes, files = build.train_images(config(data_path=str(split)), log)
+    classes, files = build.train_images(config(data_path=str(split)))
     assert classes == {"class0": 0, "class1": 1, "class2": 2}
     assert [label for _, label in files] == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_missing_data_is_asked_for():
-    with Log() as log, pytest.raises(UsageError, match="--data_path is missing"):
-        build.train_images(config(), log)
+    with pytest.raises(UsageError, match="--data_path is missing"):
+        build.train_images(config())
 
 
 @pytest.mark.parametrize("check_data", [True, False])
 def test_bad_images_stop_the_run_or_are_left_out(split, check_data, capsys):
     (split / "train" / "class1" / "bad.jpg").write_bytes(encode(photo(), "JPEG")[:300])
-    with Log() as log:
+    with logged():
         if check_data:
             with pytest.raises(UsageError, match=r"bad\.jpg"):
-                build.train_images(config(data_path=str(split)), log)
+                build.train_images(config(data_path=str(split)))
         asked = config(data_path=str(split), check_data=check_data, skip_bad_images=True)
-        _, files = build.train_images(asked, log)
+        _, files = build.train_images(asked)
     assert len(files) == (12 if check_data else 13)
     assert ("note: left out" in capsys.readouterr().out) == check_data
 
 
 def test_odd_images_are_recorded(split, tmp_path):
     (split / "train" / "class0" / "odd.jpg").write_bytes(encode(Image.fromarray(photo()).convert("CMYK"), "JPEG"))
-    with Log(tmp_path) as log:
-        build.train_images(config(data_path=str(split)), log)
+    with logged(tmp_path):
+        build.train_images(config(data_path=str(split)))
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert ["odd.jpg" in record["note"] and "CMYK" in record["note"] for record in records] == [True]
 
 
 def test_a_validation_folder_of_other_classes_is_refused(split):
     (split / "val" / "class2").rename(split / "val" / "klass2")
-    with Log() as log, pytest.raises(UsageError, match="klass2"):
-        build.eval_images(split / "val", {"class0": 0, "class1": 1, "class2": 2}, config(), log)
+    with pytest.raises(UsageError, match="klass2"):
+        build.eval_images(split / "val", {"class0": 0, "class1": 1, "class2": 2}, config())
 
 
 def test_the_number_of_classes():
@@ -159,10 +158,10 @@ def test_training_data_take_every_key(split):
 
 
 def test_one_rate_for_each_update(capsys):
-    with Log() as log:
-        rates = build.learning_rates_of(config(epochs=3, accumulate=4, lr=0.5), 10, World(), log)
+    with logged():
+        rates = build.learning_rates_of(config(epochs=3, accumulate=4, lr=0.5), 10, World())
         scaled = build.learning_rates_of(
-            config(epochs=2, batch_size=64, lr_scaling="linear", lr_schedule="constant"), 5, World(0, 8), log
+            config(epochs=2, batch_size=64, lr_scaling="linear", lr_schedule="constant"), 5, World(0, 8)
         )
     assert rates.shape == (9,)
     assert rates.max() == np.float32(0.5)

@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -24,6 +23,7 @@ from src.machine.ranks import World
 from src.models.layers import weights
 from src.runs.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints, read_checkpoint
 from src.runs.folder import METRICS
+from src.runs.log import logged
 from src.training import trainer as engine
 from src.training.evaluation import Evaluation, Evaluator
 from src.training.step import state
@@ -512,14 +512,14 @@ def test_the_log_tells_every_step_and_epoch(reference):
 # -- several ranks -----------------------------------------------------------------------------
 
 
-def test_ranks_that_do_not_agree_are_reported(runs, reference, monkeypatch):
-    trainer, digests, lines = runs.trainers[0], [], []
+def test_ranks_that_do_not_agree_are_reported(runs, reference, monkeypatch, capsys):
+    trainer, digests = runs.trainers[0], []
     monkeypatch.setattr(trainer, "_world", World(0, 2))
-    monkeypatch.setattr(trainer, "_log", SimpleNamespace(line=lines.append))
     for verdict, said in ((True, "all 2 ranks hold the same weights"), (False, "ended with different weights")):
         monkeypatch.setattr(engine, "all_equal", lambda digest, verdict=verdict: digests.append(digest) or verdict)
-        trainer._compare_ranks()
-        assert said in lines[-1]
+        with logged():
+            trainer._compare_ranks()
+        assert said in capsys.readouterr().out
     parameter = trainer._network.trainable_params()[0]
     value = parameter.asnumpy()
     parameter.set_data(Tensor(np.nextafter(value, np.float32(9))))
