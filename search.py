@@ -189,7 +189,7 @@ def scores_of(config: Config, trained: TrainedSupernet) -> tuple[PathAccuracy, s
     log.info(f"batch-norm statistics of each path from {len(calibration)} training images")
     network = supernet_of(own, facts.num_classes)
     load_checkpoint(trained.checkpoint, network)
-    log.info(f"CPU operators: {operators_of(network, config, log.line)}")
+    log.info(f"CPU operators: {operators_of(network, config)}")
     return PathAccuracy(network, *batches), scored_on
 
 

@@ -36,7 +36,7 @@ from src.space import spaces
 from src.space.spaces import Space
 from src.supernet import path_parts, search_report
 from src.supernet.path_sgd import PathSGD
-from src.training import trainer as engine
+from src.training import reporter
 from src.training.evaluation import Evaluation, Evaluator
 from src.training.step import TrainStep
 from src.training.trainer import Trainer
@@ -94,7 +94,7 @@ class Programs:
         with self.patch.context() as patch:
             patch.setattr(TrainStep, "__call__", step)
             patch.setattr(TrainData, "epoch", no_images)
-            patch.setattr(engine, "draw_curves", lambda history, path, title: None)
+            patch.setattr(reporter, "draw_curves", lambda history, path, title: None)
             return self._described(training_program, words, lambda: of_run(self.seen))
 
     def eval(self, words: Sequence[str]) -> View:

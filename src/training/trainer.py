@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import mindspore as ms
@@ -22,13 +21,12 @@ from src.machine.stop import StopRequest
 from src.models.layers import weights
 from src.models.upstream_weights import assign_weights
 from src.runs.checkpoint import BEST, LAST, Checkpoint, CheckpointFolder
-from src.runs.curves import draw_curves
 from src.runs.folder import RunFolder
-from src.runs.log import progress, record
-from src.runs.tensorboard import Summaries
+from src.runs.log import record
 from src.runs.trained import Trained
 from src.settings.config import Config
 from src.training.evaluation import Evaluation, Evaluator
+from src.training.reporter import Reporter
 from src.training.step import TrainStep, state
 
 _log = logging.getLogger(__name__)
@@ -60,6 +58,21 @@ class Position:
     stale: int = 0
 
 
+@dataclasses.dataclass
+class _Process:
+    """What begins anew with each process; nothing that is computed depends on it.
+
+    Attributes:
+        saved_at: epoch and step of the newest checkpoint.
+        update: number of the newest update seen.
+        overflows: before that update.
+    """
+
+    saved_at: tuple[int, int] | None = None
+    update: int = -1
+    overflows: int = 0
+
+
 class Trainer:
     """Trains one network as a configuration says.
 
@@ -73,6 +86,10 @@ class Trainer:
         trained: what never changes in a run; part of every checkpoint's meta.
         run, world: run folder and place among the ranks; only rank 0 writes.
         is_sinking: the framework hands batches over on the device (Ascend, GPU).
+
+    Attributes:
+        after_step: called after each step with its number in the epoch, from 1, and its loss, before the trainer itself
+            looks at either.
     """
 
     def __init__(
@@ -102,13 +119,12 @@ class Trainer:
         self._world = world
         self._is_sinking = is_sinking
         self._checkpoints = CheckpointFolder(run.checkpoints, config.keep_checkpoint_max)
-        self._summaries = Summaries(run.path if config.tensorboard and world.rank == 0 else None)
+        self._report = Reporter(config, run, world.rank == 0)
+        self.after_step: list[Callable[[int, Tensor], None]] = []
         counters = network.parameters_dict().keys() - weights(network).keys()
         self._state = {**state(step), **{name: network.parameters_dict()[name] for name in counters}}
         self._at = Position()
-        self._saved_at: tuple[int, int] | None = None
-        self._newest_loss = math.nan
-        self._last_update = (-1, 0)  # number of the newest update seen, overflows before it
+        self._process = _Process()
 
     # -- state ---------------------------------------------------------------------------------
 
@@ -143,8 +159,8 @@ class Trainer:
         for name, value in checkpoint.state.items():
             self._state[name].set_data(Tensor(value))
         self._at = Position(**checkpoint.meta["position"])
-        self._saved_at = (self._at.epoch, self._at.step)
-        is_best = (self._at.best_epoch, 0) == self._saved_at
+        self._process.saved_at = (self._at.epoch, self._at.step)
+        is_best = (self._at.best_epoch, 0) == self._process.saved_at
         if is_best and self._world.rank == 0 and checkpoint.path.parent.samefile(self._run.checkpoints):
             self._checkpoints.point(BEST, checkpoint.path)  # a kill may have come between the file and its pointer
         for key in ("batch_size", "seed", "workers", "accumulate"):
@@ -187,7 +203,7 @@ class Trainer:
                 whole = self._checkpoints.pointed(LAST)
                 rest = f"The last one, {whole}, is whole; go on with --resume {self._run.path}" if whole else ""
                 raise RunFailed(f"cannot write a checkpoint into {self._run.checkpoints}: {error}. {rest}") from error
-        self._saved_at = (self._at.epoch, self._at.step)
+        self._process.saved_at = (self._at.epoch, self._at.step)
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -213,9 +229,7 @@ class Trainer:
             )
             raise
         finally:
-            self._summaries.close()
-            with contextlib.suppress(OSError):  # a full disk has been reported by the checkpoint that met it
-                self._write_history()
+            self._report.close(self._at.history)
         return self._result(self._reason_to_end())
 
     def _reason_to_end(self) -> str:
@@ -241,7 +255,7 @@ class Trainer:
         return 0 < self._config.max_steps <= self.updates
 
     def _save_if_new(self) -> None:
-        if self._saved_at != (self._at.epoch, self._at.step):
+        if self._process.saved_at != (self._at.epoch, self._at.step):
             self._save()
 
     def _train_epoch(self, stop: StopRequest) -> None:
@@ -252,9 +266,11 @@ class Trainer:
         start = time.perf_counter()
         timed_from, timed_steps = start, 0
         self._step.set_train(True)
-        with progress(steps, at.step, f"epoch {at.epoch + 1}/{config.epochs}") as bar:
+        with self._report.bar(at.epoch + 1, steps, at.step) as bar:
             for loss, _, _ in self._steps():
                 at.step += 1
+                for observe in self.after_step:
+                    observe(at.step, loss)
                 pending.append(loss)
                 if timed_steps == 0:  # the first step of a process compiles
                     self._absorb(pending)
@@ -264,9 +280,7 @@ class Trainer:
                 is_last = at.step == steps
                 if at.step % log_steps == 0 or is_last:
                     self._absorb(pending)
-                    bar.set_postfix(loss=f"{self._newest_loss:.3f}")
-                    _log.info(f"epoch: {at.epoch + 1} step: {at.step}, loss is {self._newest_loss:.6g}")
-                    self._summaries.add(self.updates, train_loss_step=self._newest_loss)
+                    self._report.step(bar, at.epoch + 1, at.step, float(loss.asnumpy()), self.updates)
                 is_over = self._is_past_last_step()
                 is_saving = config.save_checkpoint_steps and at.step % config.save_checkpoint_steps == 0
                 if stop.is_set or is_over or is_saving:
@@ -301,7 +315,7 @@ class Trainer:
     def _absorb(self, pending: list[Tensor]) -> None:
         """Reads the losses of finished steps from the device into the epoch's mean."""
         for loss in pending:
-            value = self._newest_loss = float(loss.asnumpy())
+            value = float(loss.asnumpy())
             if self._config.loss_scale_mode != "dynamic" and not math.isfinite(value):
                 self._fail(f"the loss is {value}")
             if math.isfinite(value):
@@ -310,9 +324,10 @@ class Trainer:
         pending.clear()
         # An update between two overflows starts the count anew; batches that only accumulate are neither.
         updates, overflows = self.updates, self.overflows
-        if updates != self._last_update[0]:
-            self._last_update = updates, overflows
-        in_a_row = overflows - self._last_update[1]
+        process = self._process
+        if updates != process.update:
+            process.update, process.overflows = updates, overflows
+        in_a_row = overflows - process.overflows
         if in_a_row >= MOST_OVERFLOWS_IN_A_ROW:
             self._fail(f"the gradients were not finite {in_a_row} times in a row")
 
@@ -352,38 +367,13 @@ class Trainer:
         at.epoch, at.step, at.loss_sum, at.loss_count = number, 0, 0.0, 0
         if is_best or is_last or number % config.save_checkpoint_epochs == 0:
             self._save(is_best=is_best)
-        self._report(row, steps_timed, is_best)
+        self._report.epoch(at.history, steps_timed, self.overflows, is_best)
 
     def _evaluate(self, stop: StopRequest) -> Evaluation:
         assert self._evaluator is not None and self._eval_data is not None
         # Each rank has batch-norm statistics of its own images; all judge by those of rank 0, which a checkpoint holds.
         broadcast_parameters(value for value in weights(self._network).values() if not value.requires_grad)
         return self._evaluator.run(self._eval_data, before_batch=stop.raise_if_set)
-
-    def _report(self, row: Mapping[str, Any], steps: int, is_best: bool) -> None:
-        milliseconds = row["seconds"] * 1000
-        overflows = self.overflows
-        _log.info(f"epoch time: {milliseconds:.3f} ms, per step time: {milliseconds / max(steps, 1):.3f} ms")
-        text = (
-            f"epoch {row['epoch']}/{self._config.epochs}: loss {_shown(row['train_loss'])}, lr {row['lr']:.4g}, "
-            f"{row['images_per_second']:.0f} images/s"
-        )
-        if row["top1"] is not None:
-            text += f" | validation: loss {row['val_loss']:.4f}, top-1 {row['top1']:.2%}, top-5 {row['top5']:.2%}"
-            text += " (best)" if is_best else ""
-        if overflows:
-            text += f" | {overflows} updates skipped for overflow"
-        _log.info(text)
-        record("epoch", **row, overflows=overflows)
-        scalars = {key: value for key, value in row.items() if key not in ("epoch", "step") and value is not None}
-        self._summaries.add(self.updates, **scalars)
-        if self._world.rank == 0:
-            self._run.write_metrics(self._at.history)
-
-    def _write_history(self) -> None:
-        if self._world.rank == 0 and self._at.history:
-            self._run.write_metrics(self._at.history)
-            draw_curves(self._at.history, self._run.path / "curves.png", f"{self._config.model}: {self._run.path.name}")
 
     def _result(self, why: str) -> dict[str, Any]:
         at = self._at
@@ -405,7 +395,3 @@ class Trainer:
             "last_checkpoint": newest.name if newest else None,
             **{key: facts[key] for key in ("model", "num_classes", "preprocessing", "device", "versions")},
         }
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -15,7 +15,7 @@ import train
 from src.data.sample import write_sample
 from src.models import list_models
 from src.runs.checkpoint import CheckpointFolder, read_checkpoint
-from src.training.trainer import Trainer
+from tests.watched import watch_training
 
 # Options of a smaller form, where there is one.
 SMALL = {"mnasnet": {"alpha": 0.5}, "shufflenetv1": {"size": "0.5x"}}
@@ -33,14 +33,7 @@ def own_folder(tmp_path, monkeypatch):
 def losses(monkeypatch) -> list[float]:
     """The loss of each training step, as it comes."""
     seen: list[float] = []
-    real_steps = Trainer._steps
-
-    def steps(trainer: Trainer):
-        for result in real_steps(trainer):
-            seen.append(float(result[0].asnumpy()))
-            yield result
-
-    monkeypatch.setattr(Trainer, "_steps", steps)
+    watch_training(monkeypatch, seen.append)
     return seen
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import train
-from src.training.trainer import Trainer
+from tests.watched import watch_training
 
 
 @pytest.fixture(scope="module")
@@ -17,17 +17,10 @@ def losses_with(photos, tiny_model, tmp_path_factory):
     def losses(operators: str) -> list[float]:
         if operators not in known:
             seen: list[float] = []
-            real_steps = Trainer._steps
-
-            def steps(trainer: Trainer):
-                for result in real_steps(trainer):
-                    seen.append(float(result[0].asnumpy()))
-                    yield result
-
             run = tmp_path_factory.mktemp(operators) / "run"
             words = f"--model tiny --data_path {photos / 'alone'} --batch_size 4 --workers 1 --check_data False"
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Trainer, "_steps", steps)
+                watch_training(patch, seen.append)
                 train.main(f"{words} --run_dir {run} --cpu_operators {operators}".split())
             known[operators] = seen
         return known[operators]

@@ -18,20 +18,21 @@ from mindspore import Parameter, Tensor
 from PIL import Image
 
 import train
+from src.data.dataset import TrainData
 from src.errors import Interrupted, RunFailed, UsageError
 from src.machine.ranks import World
 from src.models.layers import weights
 from src.runs.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints, read_checkpoint
 from src.runs.folder import METRICS
 from src.runs.log import logged
+from src.training import reporter
 from src.training import trainer as engine
 from src.training.evaluation import Evaluation, Evaluator
-from src.training.step import state
+from src.training.step import TrainStep, state
 from src.training.trainer import Position, Trainer
+from tests.watched import watch_training
 
 TIMINGS = ("images_per_second", "seconds")
-# Counters of a process, which begin anew when it is started again; nothing that is computed depends on them.
-NOT_STATE = {"_at", "_saved_at", "_newest_loss", "_last_update"}
 
 
 class Runs:
@@ -42,20 +43,11 @@ class Runs:
         self.losses: list[float] = []
         self.trainers: list[Trainer] = []
         self.after_step: Callable[[int], None] = lambda step: None
-        real_steps, real_init = Trainer._steps, Trainer.__init__
+        watch_training(patch, self._note, self.trainers.append)
 
-        def steps(trainer: Trainer) -> Iterator[tuple[Tensor, ...]]:
-            for result in real_steps(trainer):
-                self.losses.append(float(result[0].asnumpy()))
-                self.after_step(len(self.losses))
-                yield result
-
-        def init(trainer: Trainer, **parts) -> None:
-            real_init(trainer, **parts)
-            self.trainers.append(trainer)
-
-        patch.setattr(Trainer, "_steps", steps)
-        patch.setattr(Trainer, "__init__", init)
+    def _note(self, loss: float) -> None:
+        self.losses.append(loss)
+        self.after_step(len(self.losses))
 
     def start(self, folder: Path, *more: str, val: bool = True) -> list[float]:
         """Trains into ``folder``; returns the losses of this start's steps, also when it is stopped."""
@@ -98,7 +90,7 @@ def reference(runs, tmp_path_factory) -> tuple[Path, list[float]]:
 @pytest.fixture
 def no_picture(monkeypatch):
     """Drawing takes longer than the training of these runs."""
-    monkeypatch.setattr(engine, "draw_curves", lambda history, path, title: None)
+    monkeypatch.setattr(reporter, "draw_curves", lambda history, path, title: None)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -225,7 +217,8 @@ def test_what_changes_in_a_trainer_is_its_position_and_that_is_saved(runs, refer
     trainer = runs.trainers[-1]
     immutable = {name: value for name, value in vars(trainer).items() if isinstance(value, (int, float, str, tuple))}
     changed = {name for name in immutable if before[name] != repr(immutable[name])}
-    assert changed <= NOT_STATE
+    assert changed == set()
+    assert before["_at"] != repr(trainer._at)
     assert set(vars(trainer)) - set(before) == set()
     position = newest(reference[0]).meta["position"]
     assert position.keys() == {field.name for field in dataclasses.fields(Position)}
@@ -328,13 +321,16 @@ def test_a_run_that_is_over_does_no_further_step(runs, tmp_path, no_picture):
 def idle(monkeypatch, no_picture):
     """Steps and evaluations that count but compute nothing: without a compilation, and no epoch better than another."""
 
-    def steps(trainer: Trainer) -> Iterator[tuple[Tensor, ...]]:
-        for _ in range(trainer._train_data.steps_per_epoch - trainer._at.step):
-            counter = trainer._state["global_step"]
-            counter.set_data(Tensor(counter.asnumpy() + 1))
-            yield Tensor(0.5), Tensor(True), Tensor(1)
+    def step(step: TrainStep, images: None, labels: None) -> tuple[Tensor, ...]:
+        counter = step.optimizer.global_step
+        counter.set_data(Tensor(counter.asnumpy() + 1))
+        return Tensor(0.5), Tensor(True), Tensor(1)
 
-    monkeypatch.setattr(Trainer, "_steps", steps)
+    def no_images(data: TrainData, epoch: int, skip_steps: int = 0) -> Iterator[tuple[None, None]]:
+        yield from [(None, None)] * (data.steps_per_epoch - skip_steps)
+
+    monkeypatch.setattr(TrainStep, "__call__", step)
+    monkeypatch.setattr(TrainData, "epoch", no_images)
     monkeypatch.setattr(Evaluator, "run", lambda *_, **__: Evaluation(0.5, 0.25, 0.75, 13, 13, 1.0, None))
 
 
@@ -364,14 +360,17 @@ def test_an_epoch_that_max_steps_completes_is_booked_and_saved_once(runs, tmp_pa
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_is_heeded_by_the_rank_that_saves(runs, reference, monkeypatch, no_picture, rank):
     """Were each rank to stop where the signal met it, some would wait for the others in the next sum for ever."""
-    trainer, heeded = runs.trainers[0], []
+    finished, heeded = runs.trainers[0], []
 
     def request(is_heeded: bool) -> contextlib.nullcontext:
         heeded.append(is_heeded)
         return contextlib.nullcontext()
 
     monkeypatch.setattr(engine, "StopRequest", request)
-    monkeypatch.setattr(trainer, "_world", World(rank, 1))
+    names = ("network", "step", "evaluator", "learning_rates", "train_data", "eval_data", "trained", "run")
+    parts = {name: getattr(finished, f"_{name}") for name in names}
+    trainer = Trainer(**parts, config=finished._config.replace(tensorboard=False), world=World(rank, 1))
+    trainer._at, trainer._process = finished._at, finished._process
     files = {path: path.stat().st_mtime_ns for path in reference[0].rglob("*")}
     trainer.fit()
     assert heeded == [rank == 0]
