@@ -20,6 +20,8 @@ from src.models import one_of, options_of, share
 from src.models.layers import seed_dropout
 from src.runs.checkpoint import load_checkpoint
 from src.settings.config import Config
+from src.settings.sections import Machine
+from src.settings.sections import Supernet as SupernetKeys
 from src.space.constraints import read_bounds
 from src.space.sampler import ChannelSchedule, PathSampler, make_sampler, read_stroll
 from src.space.spaces import Space, make_space
@@ -75,13 +77,13 @@ def supernet_of(config: Config, num_classes: int) -> Supernet:
     )
 
 
-def operators_of(network: Supernet, config: Config) -> str:
+def operators_of(network: Supernet, config: Machine) -> str:
     """Gives ``network`` the CPU operators of the configuration, and returns which."""
     mode = config.cpu_operators if config.amp_level == "O0" else "standard"
     return use_operators(network, mode)
 
 
-def schedule_of(config: Config, space: Space) -> ChannelSchedule:
+def schedule_of(config: SupernetKeys, space: Space) -> ChannelSchedule:
     """Which channel indices each epoch draws from."""
     return ChannelSchedule(
         space,
@@ -159,7 +161,7 @@ def parts_of(
         load_checkpoint(config.pretrained, network)
     _log.info(f"CPU operators: {operators_of(network, config)}")
     computing = apply_precision(network, config.amp_level)
-    step = step_of(config, computing, network, loss, rates, train_data.steps_per_epoch, world)
+    step = step_of(config, computing, network, loss, rates, train_data.steps_per_epoch)
     evaluator = evaluator_of(config, Evaluator(computing, loss), network, train_data.files, preprocessing)
     return Parts(network, step, evaluator)
 
@@ -171,7 +173,6 @@ def step_of(
     loss: LabelSmoothedCrossEntropy,
     rates: np.ndarray,
     steps_per_epoch: int,
-    world: World,
 ) -> SupernetStep:
     """The supernet's training step as the configuration says.
 
@@ -194,7 +195,6 @@ def step_of(
         rates,
         config,
         all_finite=AllFinite(operators) if operators else ms.amp.all_finite,
-        world_size=world.size,
     )
 
 

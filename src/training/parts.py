@@ -24,6 +24,7 @@ from src.runs.checkpoint import load_pretrained, verify
 from src.runs.log import record
 from src.settings.config import Config
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from src.settings.sections import Data, Loss, Machine, Network
 from src.training.evaluation import Evaluator
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.lr_schedule import learning_rates, scaled
@@ -71,33 +72,33 @@ def check_inputs(config: Config) -> None:
         verify(Path(config.pretrained))
 
 
-def _train_folder(config: Config) -> Path:
+def _train_folder(config: Data) -> Path:
     if not config.data_path:
         raise UsageError("--data_path is missing: the folder that holds train/ and val/")
     return find_split(config.data_path, "train")
 
 
-def train_images(config: Config) -> tuple[dict[str, int], Images]:
+def train_images(config: Data) -> tuple[dict[str, int], Images]:
     """The class index of the training folder and its images, checked if the configuration says so."""
     folder = _train_folder(config)
     classes = build_class_index(folder)
     return classes, _checked(folder, classes, config)
 
 
-def eval_folder(config: Config) -> Path | None:
+def eval_folder(config: Data) -> Path | None:
     """The validation folder: the one given, or ``val/`` that belongs to ``data_path``, or None."""
     if config.val_data_path:
         return find_split(config.val_data_path, "val")
     return find_val(config.data_path) if config.data_path else None
 
 
-def eval_images(folder: Path, classes: dict[str, int], config: Config) -> Images:
+def eval_images(folder: Path, classes: dict[str, int], config: Data) -> Images:
     """The images of a validation folder under the class index of the training folder, checked like those."""
     check_same_classes(folder, classes)
     return _checked(folder, classes, config)
 
 
-def _checked(folder: Path, classes: dict[str, int], config: Config) -> Images:
+def _checked(folder: Path, classes: dict[str, int], config: Data) -> Images:
     if not config.check_data:
         return list_images(folder, classes)
     report = check_folder(folder, classes, config.max_image_pixels, config.workers, default_cache())
@@ -109,7 +110,7 @@ def _checked(folder: Path, classes: dict[str, int], config: Config) -> Images:
     return images
 
 
-def classes_in_head(config: Config, classes: Mapping[str, int]) -> int:
+def classes_in_head(config: Network, classes: Mapping[str, int]) -> int:
     """The network's number of classes: ``num_classes``, or that of the data.
 
     Raises:
@@ -138,7 +139,7 @@ def parts_of(
         left_out = load_pretrained(config.pretrained, network, config.model)
         _log.info(f"starting from the weights of {config.pretrained}{_but(left_out, loss.num_classes)}")
     computes = computing(network, config)
-    return network, step_of(config, computes, loss, rates, world), Evaluator(computes, loss)
+    return network, step_of(config, computes, loss, rates), Evaluator(computes, loss)
 
 
 def _but(left_out: list[str], num_classes: int) -> str:
@@ -147,7 +148,7 @@ def _but(left_out: list[str], num_classes: int) -> str:
     return f" without its {' and '.join(left_out)}, which start afresh for {num_classes} classes"
 
 
-def computing(network: nn.Cell, config: Config) -> nn.Cell:
+def computing(network: nn.Cell, config: Machine) -> nn.Cell:
     """``network`` as it computes: in its precision, and on the CPU with the operators chosen.
 
     Raises:
@@ -162,7 +163,7 @@ def computing(network: nn.Cell, config: Config) -> nn.Cell:
     return apply_precision(network, config.amp_level)
 
 
-def loss_of(config: Config, num_classes: int) -> LabelSmoothedCrossEntropy:
+def loss_of(config: Loss, num_classes: int) -> LabelSmoothedCrossEntropy:
     """The label-smoothed cross entropy of training and evaluation."""
     return LabelSmoothedCrossEntropy(num_classes, config.label_smoothing, config.label_smoothing_form)
 
@@ -174,7 +175,7 @@ def train_data_of(config: Config, files: Images, preprocessing: Preprocessing, w
     )
 
 
-def eval_data_of(config: Config, files: Images, preprocessing: Preprocessing, world: World) -> EvalData:
+def eval_data_of(config: Data, files: Images, preprocessing: Preprocessing, world: World) -> EvalData:
     """This rank's share of the evaluation images."""
     batch = min(config.eval_batch_size or config.batch_size, max(len(files), 1))
     return EvalData(files, preprocessing, batch, config.workers, world.rank, world.size)
@@ -191,9 +192,7 @@ def learning_rates_of(config: Config, steps_per_epoch: int, world: World) -> np.
     return learning_rates(schedule, math.ceil(steps_per_epoch / config.accumulate))
 
 
-def step_of(
-    config: Config, network: nn.Cell, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World
-) -> TrainStep:
+def step_of(config: Config, network: nn.Cell, loss: LabelSmoothedCrossEntropy, rates: np.ndarray) -> TrainStep:
     """The training step around ``network``, which is in its precision already."""
     optimizer = create_optimizer(network.trainable_params(), config, rates)
     return TrainStep(
@@ -202,5 +201,4 @@ def step_of(
         optimizer,
         config,
         all_finite=after_gradients(network, optimizer),
-        world_size=world.size,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from src.machine.ranks import current_world
 from src.settings.sections import Update
 
 # A dynamic scale stays between these: without a ceiling, gradients that are all zero would let it grow to infinity.
@@ -60,13 +61,14 @@ class ScaledGradients(nn.Cell):
     is negative from then on: on a card that saturates, the sums themselves would not tell. Each spoilt window counts
     once in ``overflow_count``, and the loss scale changes only between windows.
 
+    Gradients are averaged over all ranks of the world; where there are several, they have to be in touch already.
+
     Args:
         network: images to logits [N, K].
         loss_fn: (logits, labels) to the mean loss; its result has to be float32.
         parameters: to differentiate by.
         config: loss scale, clipping, batches in an update.
         all_finite: gradients to a boolean Tensor (), True if no element is infinite or NaN; each rank asks its own.
-        world_size: devices whose gradients are averaged; above 1 communication has to be initialised.
     """
 
     def __init__(
@@ -77,7 +79,6 @@ class ScaledGradients(nn.Cell):
         config: Update,
         *,
         all_finite: Callable[[tuple[Tensor, ...]], Tensor] = ms.amp.all_finite,
-        world_size: int = 1,
     ):
         super().__init__(auto_prefix=False)
         self.network = network
@@ -103,9 +104,10 @@ class ScaledGradients(nn.Cell):
             self.sums = parameters.clone(prefix="accumulated", init="zeros")
             for buffer in self.sums:
                 buffer.requires_grad = False
-        self.data_parallel = world_size > 1
+        ranks = current_world().size
+        self.data_parallel = ranks > 1
         if self.data_parallel:
-            self.average_over_devices = nn.DistributedGradReducer(parameters, mean=True, degree=world_size)
+            self.average_over_devices = nn.DistributedGradReducer(parameters, mean=True, degree=ranks)
             self.sum_over_devices = ops.AllReduce()
 
     def construct(self, images: Tensor, labels: Tensor, held: Tensor):

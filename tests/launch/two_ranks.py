@@ -47,7 +47,7 @@ def train(world, loss):
     broadcast_parameters(network.get_parameters())
     rates = np.full(STEPS, 0.05, np.float32)
     optimizer = create_optimizer(network.trainable_params(), Optimizer(weight_decay=1e-4), rates)
-    step = TrainStep(network, loss, optimizer, Update(), world_size=world.size)
+    step = TrainStep(network, loss, optimizer, Update())
     step.set_train(True)
     own = JOINT_BATCH // world.size
     random = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def overflow(world, loss) -> list[bool]:
     network = tiny(CLASSES, dropout=0.0)
     broadcast_parameters(network.get_parameters())
     optimizer = create_optimizer(network.trainable_params(), Optimizer(weight_decay=0), np.full(1, 0.1, np.float32))
-    step = TrainStep(network, loss, optimizer, Update(), world_size=world.size)
+    step = TrainStep(network, loss, optimizer, Update())
     step.set_train(True)
     before = [weight.asnumpy().copy() for weight in optimizer.parameters]
     images = np.random.default_rng(1).normal(size=(JOINT_BATCH, 3, 32, 32)).astype(np.float32)

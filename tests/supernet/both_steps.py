@@ -269,7 +269,7 @@ def main(results: str) -> None:
     found = {}
     for kind in KINDS:
         register = Register()
-        step = make_step(kind, world_size=2, all_finite=register, **TOGETHER)
+        step = make_step(kind, all_finite=register, **TOGETHER)
         finite = []
         for at, batch in enumerate(batches(8, 2 * BATCH)):
             register.set(not (at == 2 and rank == 1))

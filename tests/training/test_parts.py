@@ -183,7 +183,7 @@ def test_the_step_takes_every_key():
         accumulate=3, loss_scale_mode="dynamic", loss_scale=64, scale_factor=4, scale_window=7, label_smoothing=0.2,
     )  # fmt: skip
     network = nn.Dense(2, 3)
-    step = build.step_of(asked, network, build.loss_of(asked, 3), np.full(5, 0.1, np.float32), World())
+    step = build.step_of(asked, network, build.loss_of(asked, 3), np.full(5, 0.1, np.float32))
     optimizer = step.optimizer
     values = [float(value.asnumpy()) for value in (optimizer.decay, optimizer.momentum, optimizer.epsilon)]
     assert values == pytest.approx([0.7, 0.8, 0.5])
