@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,4 +99,11 @@ def flow(text: str) -> Any:
 
 def to_yaml(values: Mapping[str, Any]) -> str:
     """``key: value`` lines in the order of ``values``; lists and mappings inside them stand on one line."""
-    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    text = io.StringIO()
+    dumper = _Dumper(text, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    dumper.open()
+    node = dumper.represent_data(dict(values))
+    node.flow_style = False  # by itself a mapping of scalars alone would stand in braces
+    dumper.serialize(node)
+    dumper.close()
+    return text.getvalue()

@@ -25,6 +25,7 @@ from src.models.layers import weights
 from src.runs.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints, read_checkpoint
 from src.runs.folder import METRICS
 from src.runs.log import logged
+from src.settings.config import DEFAULTS
 from src.training import reporter
 from src.training import trainer as engine
 from src.training.evaluation import Evaluation, Evaluator
@@ -506,6 +507,19 @@ def test_the_log_tells_every_step_and_epoch(reference):
     assert [record["epoch"] for record in epochs] == [1, 2]
     assert set(METRICS) <= epochs[0].keys()
     assert records[-1]["event"] == "result"
+
+
+def test_the_console_shows_what_differs_from_the_defaults_and_the_log_every_key(runs, tmp_path, idle, capsys):
+    def keys(text: str) -> set[str]:
+        return {line.partition(": ")[0] for line in text.splitlines()} & DEFAULTS.keys()
+
+    runs.start(tmp_path, "--seed", "7", "--lr", "0.1", val=False)
+    printed = capsys.readouterr().out
+    given = ("model", "data_path", "batch_size", "workers", "check_data", "mode", "seed", "run_dir")
+    assert DEFAULTS["lr"] == 0.1
+    assert keys(printed) == set(given)
+    assert "\nseed: 7\n" in printed
+    assert keys((tmp_path / "log.txt").read_text()) == DEFAULTS.keys()
 
 
 # -- several ranks -----------------------------------------------------------------------------
