@@ -21,7 +21,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from src.cpu.build import library
 from src.cpu.operators import Operators
-from src.machine.ranks import all_reduce_sum
+from src.machine.ranks import all_reduce_sum, broadcast_parameters
 from src.settings.sections import Optimizer, Update
 from src.supernet.path_sgd import PathSGD
 from src.supernet.path_step import SupernetStep
@@ -278,6 +278,9 @@ def main(results: str) -> None:
         np.savez(Path(results) / f"{kind}{rank}.npz", **remembered(step))
         found[kind] = [finite, number(step, "overflow_count"), number(step, "global_step")]
     found["sum"] = all_reduce_sum([rank + 2**60, 0.1, 1e300 if rank else -1e300, math.inf if rank else 1.0])
+    told = [Parameter(Tensor(np.full(shape, rank + 0.1, np.float32)), name=f"told{shape}") for shape in ((2, 3), (1,))]
+    broadcast_parameters(told)
+    found["told"] = [value.asnumpy().tolist() for value in told]
     (Path(results) / f"{rank}.json").write_text(json.dumps(found))
 
 

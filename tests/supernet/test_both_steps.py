@@ -281,7 +281,8 @@ def test_two_ranks_train_as_one_and_skip_together(kind, two_ranks):
         np.testing.assert_allclose(first[name], value, rtol=0, atol=1e-6, err_msg=name)
 
 
-def test_two_ranks_gather_every_number(two_ranks):
+def test_two_ranks_gather_every_number_and_take_the_values_of_the_first(two_ranks):
     for rank in range(2):
-        found = json.loads((two_ranks / f"{rank}.json").read_text())["sum"]
-        assert found == [2**61 + 1, 0.2, 0.0, math.inf]
+        found = json.loads((two_ranks / f"{rank}.json").read_text())
+        assert found["sum"] == [2**61 + 1, 0.2, 0.0, math.inf]
+        assert found["told"] == [[[float(np.float32(0.1))] * 3] * 2, [float(np.float32(0.1))]]
