@@ -46,7 +46,7 @@ def test_a_step_moves_every_parameter_and_statistic_as_in_float64(operators):
     assign_weights(net, {name: value.astype(np.float32) for name, value in values.items()})
     before = {name: value.asnumpy().copy() for name, value in weights(net).items()}
     computes = computing(net, asked)
-    step = step_of(asked, computes, loss_of(asked, CLASSES), np.array([UPDATE["lr"]], np.float32), World())
+    step = step_of(asked, computes, loss_of(asked, CLASSES), np.array([UPDATE["lr"]], np.float32))
 
     cells = [name.removesuffix(".conv.weight") for name in before if name.endswith(".conv.weight")]
     parts = [f"conv.weight norm.{NORM[0]} norm.{NORM[1]}".split(), [f"norm.{NORM[2]}", f"norm.{NORM[3]}"]]
