@@ -63,8 +63,10 @@ def test_quiet_ranks_say_nothing_and_write_nothing(tmp_path, capsys, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_behind(tmp_path):
+def test_nothing_is_left_behind(tmp_path, monkeypatch):
     loggers = [logging.getLogger(name) for name in ("src", "src.records")]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "level", logging.ERROR)
     before = [(logger.level, list(logger.handlers)) for logger in loggers]
     with logged(tmp_path):
         assert [(logger.level, list(logger.handlers)) for logger in loggers] != before
