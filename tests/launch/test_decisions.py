@@ -417,3 +417,16 @@ def test_a_failed_rank_that_was_killed_gives_status_1_and_a_stopped_one_its_own(
     for status, exit_status in ((3, 3), (137, 1), (139, 1), (143, 143), (130, 130), (0, 0)):
         (tmp_path / "rank_0.status").write_text(f"{status}\n")
         assert watch.watch(job, SimpleNamespace(received=[]), 1.0, 1.0) == exit_status
+
+
+def test_a_rank_that_vanished_without_a_status_was_killed(programs, tmp_path):
+    status_of = programs.watch.status_of
+    assert status_of(tmp_path, "rank_0") is None  # it has not started
+    (tmp_path / "rank_0.pid").write_text(f"{os.getpid()} 1")
+    assert status_of(tmp_path, "rank_0") is None
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "rank_0.pid").write_text(f"{gone.pid} 1")
+    assert status_of(tmp_path, "rank_0") == 137
+    (tmp_path / "rank_0.status").write_text("0")
+    assert status_of(tmp_path, "rank_0") == 0

@@ -291,6 +291,15 @@ def test_shufflenets_configuration_files_are_known_by_name(monkeypatch, file, de
     assert dict(parse_arguments([f"--config_path={file}"], "train")) == dict(load_config(recipe))
 
 
+@pytest.mark.parametrize("flag", ["--dataset_path=", "--train_dataset_path=", "--eval_dataset_path="])
+def test_an_empty_path_was_not_given(tmp_path, flag):
+    """The originals' scripts hand on what was not typed as an empty text."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{data_path: here, val_data_path: there}")
+    config = parse_arguments([f"--config_path={recipe}", flag], "train")
+    assert (config.data_path, config.val_data_path) == ("here", "there")
+
+
 def test_a_file_of_the_users_wins_over_a_name_of_shufflenets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "transfer_config.yaml").write_text("model: mnasnet\n")
