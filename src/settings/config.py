@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -63,14 +63,20 @@ class Config(
     Attributes:
         recipe: name of the recipe file without suffix, or ``""``.
         notes: the recipe's description and reference figures.
+        from_recipe: keys whose values the recipe gave, and no one after it.
     """
 
     _recipe: str = PrivateAttr("")
+    _from_recipe: frozenset[str] = PrivateAttr(frozenset())
     _notes: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def recipe(self) -> str:
         return self._recipe
+
+    @property
+    def from_recipe(self) -> frozenset[str]:
+        return self._from_recipe
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -87,16 +93,18 @@ class Config(
     def replace(self, **changes: Any) -> Config:
         """A copy with some keys changed, checked like any other value."""
         checked = {key: coerce(key, value, "replace()") for key, value in changes.items()}
-        return _resolved({**self.values(), **checked}, self.recipe, self.notes)
+        return _resolved({**self.values(), **checked}, self.recipe, self.notes, self.from_recipe - checked.keys())
 
     def to_yaml(self) -> str:
         """The text that, given back as a recipe, yields this configuration."""
         return to_yaml({**self.notes, **self.values()})
 
 
-def _resolved(values: Mapping[str, Any], recipe: str, notes: Mapping[str, Any]) -> Config:
+def _resolved(
+    values: Mapping[str, Any], recipe: str, notes: Mapping[str, Any], from_recipe: Iterable[str] = ()
+) -> Config:
     config = Config.model_construct(**values)
-    config._recipe, config._notes = recipe, dict(notes)
+    config._recipe, config._notes, config._from_recipe = recipe, dict(notes), frozenset(from_recipe)
     return config
 
 
@@ -212,6 +220,7 @@ def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = N
     """Defaults, below the recipe file, below ``overrides``."""
     values = _defaults()
     notes: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     name = ""
     if str(recipe):
         path = find_recipe(str(recipe))
@@ -229,4 +238,4 @@ def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = N
         checked = coerce(key, value, "command line")
         # Options of the network add to the recipe's.
         values[key] = {**values[key], **checked} if key == "model_options" else checked
-    return _resolved(values, name, notes)
+    return _resolved(values, name, notes, known.keys() - (overrides or {}).keys())

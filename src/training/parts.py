@@ -47,7 +47,11 @@ def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Prepro
     if not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE:
         raise UsageError(f"image_size is {size}; it must be from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}")
     if config.eval_resize and config.eval_resize < size:
-        raise UsageError(f"eval_resize {config.eval_resize} is smaller than image_size {size}")
+        origin = f" (of the recipe {config.recipe})" if "eval_resize" in config.from_recipe else ""
+        raise UsageError(
+            f"eval_resize {config.eval_resize}{origin} is smaller than image_size {size}; "
+            f"give --eval_resize too: {own.at_size(size).resize} keeps the network's proportion, 0 asks for it"
+        )
     changes: dict = {"resize": config.eval_resize} if config.eval_resize else {}
     for key in ("interpolation", "resize_kernel"):
         if config[key]:

@@ -63,8 +63,18 @@ def test_a_checkpoints_own_preprocessing_is_the_base():
 
 @pytest.mark.parametrize(("image_size", "resize"), [(64, 50), (0, 100)])
 def test_a_resize_below_the_crop_is_refused(image_size, resize):
-    with pytest.raises(UsageError, match="smaller than image_size"):
+    with pytest.raises(UsageError, match=r"eval_resize \d+ is smaller than image_size"):
         build.preprocessing_of(config(image_size=image_size, eval_resize=resize))
+
+
+def test_a_recipes_resize_below_the_crop_is_told_as_the_recipes():
+    asked = load_config("digits", {"model": "mnasnet", "image_size": 64})
+    said = r"eval_resize 32 \(of the recipe digits\) is smaller than image_size 64; give --eval_resize too: 73 "
+    with pytest.raises(UsageError, match=said):
+        build.preprocessing_of(asked)
+    with pytest.raises(UsageError, match="eval_resize 40 is smaller"):
+        build.preprocessing_of(asked.replace(eval_resize=40))
+    assert build.preprocessing_of(asked.replace(eval_resize=0)).resize == 73
 
 
 # -- data --------------------------------------------------------------------------------------
