@@ -162,7 +162,7 @@ def test_the_update_in_one_pass_is_neither_lost_nor_made_where_it_must_not():
                     if "moving" in parameter.name:
                         ops.assign(parameter, ops.ones_like(parameter))
         found.append(losses)
-        assert int(train.overflow_count.asnumpy()) == 1
+        assert int(train.gradients.overflow_count.asnumpy()) == 1
     ms.set_context(mode=mode)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
     assert found[0][3] < found[0][0]

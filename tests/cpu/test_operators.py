@@ -504,13 +504,6 @@ def test_whether_all_is_finite(call, bad, place):
     assert call("all_finite", tensors, (1,))[0] == (bad is None)
 
 
-def test_norm_of_all_gradients(call):
-    tensors = [numbers(19), numbers(40, 7), np.full(3, np.inf), numbers(5)]
-    norm = call("norm", [[1, 0, 0, 1], *tensors], (1,))
-    assert norm[0] == pytest.approx(np.sqrt((tensors[0] ** 2).sum() + (tensors[3] ** 2).sum()), rel=1e-6)
-    assert not np.isfinite(call("norm", [[1, 1, 1, 1], *tensors], (1,)))[0]
-
-
 class TestWholeNetwork:
     """network_infer against its program, carried out in NumPy."""
 
