@@ -214,7 +214,7 @@ class Programs:
         patch.setattr(search_program, "run_search", run_search)
         patch.setattr("src.runs.run.open_run", opened)
         patch.setattr(search_program, "cut_out", cut_out)
-        patch.setattr(search_report, "make_sampler", no_sampler)
+        patch.setattr(search_report, "create_sampler", no_sampler)
         for name in ("draw_generations", "draw_cloud", "draw_choices", "save_picture"):
             patch.setattr(search_report, name, lambda *_: None)
 

@@ -29,7 +29,7 @@ from src.models.layers import (
     initialise,
 )
 from src.space.blocks import IN, MID, OUT, Op, Part, gate_width
-from src.space.spaces import LAYOUTS, ONESHOT, S_PLUS, Architecture, Position, Space, make_space
+from src.space.spaces import LAYOUTS, ONESHOT, S_PLUS, Architecture, Position, Space, create_space
 
 
 def cells_of(
@@ -133,7 +133,7 @@ def assemble(
     return Assembled(features, hidden, last)
 
 
-def build_subnet(
+def create_subnet(
     space: Space, architecture: Architecture, num_classes: int, bn_momentum: float = 0.9, bn_variance: float = 1.0
 ) -> Network:
     """The network of a path. Its weights have the supernet's names less ``choices.<op>``."""
@@ -142,7 +142,7 @@ def build_subnet(
 
     def block(position: Position) -> nn.Cell:
         choice, mid = next(path)
-        return build_block(position, position.ops[choice], mid, norm)
+        return create_block(position, position.ops[choice], mid, norm)
 
     cells = assemble(space, block, norm)
     network = Network(cells.features, cells.channels, num_classes, cells.hidden, dropout=space.dropout)
@@ -150,7 +150,7 @@ def build_subnet(
     return network
 
 
-def build_block(position: Position, op: Op, mid: int, norm: BatchNorm) -> nn.Cell:
+def create_block(position: Position, op: Op, mid: int, norm: BatchNorm) -> nn.Cell:
     """``op`` at ``position`` with ``mid`` channels inside: [N, in_channels, H, W] to [N, out_channels, H', W']."""
     return ChoiceBlock(position, op, mid, norm) if op.body else nn.Identity()
 
@@ -204,12 +204,12 @@ def spos(
             re-implementation trains with 0.1.
         bn_variance: first value of the moving variance: 1 (megvii) or 0 (MXNet re-implementation).
     """
-    space = make_space(
+    space = create_space(
         one_of("layout", layout, LAYOUTS),
         use_se=one_of("use_se", use_se, (False, True)),
         last_conv_after_pooling=one_of("last_conv_after_pooling", last_conv_after_pooling, (False, True)),
     )
-    return build_subnet(
+    return create_subnet(
         space,
         architecture_of(space, block_choices, channel_choices),
         num_classes,

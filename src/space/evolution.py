@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from src.errors import UsageError, nearest
+from src.errors import UsageError
 from src.space.constraints import DRAWS_AT_ONCE, Constraints
 from src.space.cost import Table
 from src.space.spaces import Domain, different_pairs
@@ -353,10 +353,3 @@ METHODS: Mapping[str, type[Search]] = {
     "megvii": MegviiSearch,
     "pareto": ParetoSearch,
 }
-
-
-def method(name: str) -> type[Search]:
-    """The search ``name``. Raises UsageError naming what exists."""
-    if name not in METHODS:
-        raise UsageError(f"there is no search {name!r}{nearest(name, METHODS)}; there are {', '.join(METHODS)}")
-    return METHODS[name]

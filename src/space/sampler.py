@@ -378,7 +378,7 @@ class StrollingSampler(PathSampler):
 METHODS = ("uniform", "random", "strolling", "binned", "fair", "sandwich")
 
 
-def make_sampler(
+def create_sampler(
     method: str,
     schedule: ChannelSchedule,
     seed: int,

@@ -301,7 +301,7 @@ _PLUS = dataclasses.replace(LAYOUTS["OneShot"], use_se=True, last_conv_after_poo
 PUBLISHED = {"OneShot": (LAYOUTS["OneShot"], ONESHOT), "OneShot+": (_PLUS, ONESHOT), "OneShot-S+": (_PLUS, S_PLUS)}
 
 
-def make_space(layout: str, **changes) -> Space:
+def create_space(layout: str, **changes) -> Space:
     """The space of a named layout, with some fields changed (use_se, input_size, …).
 
     Raises:
@@ -329,6 +329,6 @@ def space_of_arguments(given: argparse.Namespace) -> Space:
     changes = {"input_size": given.image_size} if given.image_size else {}
     if given.image_size and not MIN_IMAGE_SIZE <= given.image_size <= MAX_IMAGE_SIZE:
         raise UsageError(f"image_size is {given.image_size}; it must be from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}")
-    return make_space(
+    return create_space(
         given.layout, use_se=given.use_se, last_conv_after_pooling=given.last_conv_after_pooling, **changes
     )

@@ -24,7 +24,7 @@ from src.errors import UsageError, run
 from src.files import write_text
 from src.machine.device import describe_device, set_up, versions
 from src.models.layers import BatchNorm, ConvNormAct, Network
-from src.models.spos import build_block, build_subnet
+from src.models.spos import create_block, create_subnet
 from src.runs.log import logged
 from src.space.cost import Table, cost_tables
 from src.space.spaces import Domain, Position, Space, add_space_arguments, from_genes, space_of_arguments
@@ -102,7 +102,7 @@ def measure_table(
             if not op.body:
                 known[key] = 0.0
             if key not in known:
-                whole = prepared(probe(position, build_block(position, op, mid, BatchNorm())))
+                whole = prepared(probe(position, create_block(position, op, mid, BatchNorm())))
                 longer, shorter = timed([whole, without], 2 * position.in_size)
                 known[key] = max(longer - shorter, 0.0)
             choices[number, block, channel] = known[key]
@@ -110,7 +110,7 @@ def measure_table(
     genes = Domain.of(space).sample(np.random.default_rng(0), compared)
     measured = np.array(
         [
-            timed([prepared(build_subnet(space, path, space.num_classes))], space.input_size)[0]
+            timed([prepared(create_subnet(space, path, space.num_classes))], space.input_size)[0]
             for path in from_genes(genes)
         ]
     )

@@ -206,7 +206,7 @@ class Slots:
 
 
 def subnet_weights(weights: dict[str, np.ndarray], space: Space, architecture: Architecture) -> dict[str, np.ndarray]:
-    """The weights of a path, cut out of a supernet's, under the names of :func:`build_subnet`.
+    """The weights of a path, cut out of a supernet's, under the names of :func:`create_subnet`.
 
     Args:
         weights: of the supernet, by name.

@@ -23,8 +23,8 @@ from src.settings.config import Config
 from src.settings.sections import Machine
 from src.settings.sections import Supernet as SupernetKeys
 from src.space.constraints import read_bounds
-from src.space.sampler import ChannelSchedule, PathSampler, make_sampler, read_stroll
-from src.space.spaces import Space, make_space
+from src.space.sampler import ChannelSchedule, PathSampler, create_sampler, read_stroll
+from src.space.spaces import Space, create_space
 from src.supernet.network import Supernet
 from src.supernet.path_evaluation import SupernetEvaluator
 from src.supernet.path_sgd import PathSGD
@@ -61,7 +61,7 @@ def space_of(config: Config, num_classes: int, image_size: int = 0) -> Space:
         one_of(name, fields[name], (False, True))
     if image_size:
         fields["input_size"] = image_size
-    return make_space(fields.pop("layout"), num_classes=num_classes, **fields)
+    return create_space(fields.pop("layout"), num_classes=num_classes, **fields)
 
 
 def supernet_of(config: Config, num_classes: int) -> Supernet:
@@ -103,7 +103,7 @@ def sampler_of(config: Config, space: Space) -> PathSampler:
     for key, sampler in (("path_constraints", "random"), ("stroll", "strolling")):
         if config[key] and config.path_sampler != sampler:
             raise UsageError(f"{key} is for --path_sampler {sampler}, not for {config.path_sampler}")
-    return make_sampler(
+    return create_sampler(
         config.path_sampler,
         schedule_of(config, space),
         config.seed,

@@ -23,7 +23,7 @@ from src.settings.sections import Augmentation, Data, Loss, Machine, Optimizer, 
 from src.space.constraints import Bound, read_bounds
 from src.space.cost import Table, cost_tables
 from src.space.evolution import pareto_front
-from src.space.sampler import METHODS, ChannelSchedule, make_sampler, read_stroll
+from src.space.sampler import METHODS, ChannelSchedule, create_sampler, read_stroll
 from src.space.spaces import Space, to_genes
 from src.supernet.searching import Candidate
 
@@ -170,7 +170,7 @@ def draw_samplers(config: Config, space: Space, path: Path) -> list[str]:
     lines = []
     for axes, method in zip(panels.flat, METHODS, strict=True):
         try:
-            sampler = make_sampler(
+            sampler = create_sampler(
                 method,
                 schedule,
                 config.seed,

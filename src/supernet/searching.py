@@ -101,7 +101,7 @@ def _search(config: Config, domain: Domain, tables: Mapping[str, Table], seed: i
     constraints = Constraints(tables, read_bounds(config.search_constraints))
     balanced = config.search_target == "balanced"
     fitness = evolution.balanced(tables["score"], config.score_ratio) if balanced else evolution.by_accuracy
-    method = evolution.method(config.search_method)
+    method = evolution.METHODS[config.search_method]
     population, generations, retain = config.search_population, config.search_generations, config.search_retain
     options: dict = {
         "random": {"count": population},

@@ -12,7 +12,7 @@ from src.cpu import inference, use_operators
 from src.models import create_model, get_entry, options_of
 from src.models.layers import weights
 from src.models.upstream_weights import assign_weights
-from src.space.spaces import make_space
+from src.space.spaces import create_space
 from src.supernet.network import Supernet
 from tests.golden.formulas import CLASSES, Formula, images
 
@@ -88,7 +88,7 @@ def test_a_path_of_the_supernet_computes_what_others_compute(network, operators)
     """The path's weights lie in the first channels of its blocks; everything else in the supernet is noise."""
     form = next(form for form in DIGITS if form["network"] == network)
     has_tail = network == "spos_oneshot_plus"
-    net = Supernet(make_space("digits", use_se=has_tail, last_conv_after_pooling=has_tail), CLASSES).set_train(False)
+    net = Supernet(create_space("digits", use_se=has_tail, last_conv_after_pooling=has_tail), CLASSES).set_train(False)
     golden = {name: value.asnumpy() for name, value in weights(network_of(form)).items()}
     blocks, channels = form["options"]["block_choices"], form["options"]["channel_choices"]
     rng, placed = np.random.default_rng(0), set()

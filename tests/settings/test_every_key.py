@@ -22,7 +22,7 @@ from src.settings.command_line import COMMANDS
 from src.settings.config import load_config
 from src.space.cost import cost_tables
 from src.space.sampler import Stroll
-from src.space.spaces import make_space
+from src.space.spaces import create_space
 from src.training import sync_batch_norm
 from tests.built import GRADIENTS, LABELS, LOGITS, PATHS, WEIGHT, Programs, View, programs_in
 
@@ -142,7 +142,7 @@ def fitness(ratio: float, macs: float = 328, params: float = 3.4) -> Callable[[n
     """Accuracies 0.7 and 0.4 of PATHS less ``ratio`` times their mean ratio to a network of so many M."""
 
     def of(before: np.ndarray) -> np.ndarray:
-        tables = cost_tables(make_space("mini", num_classes=3))
+        tables = cost_tables(create_space("mini", num_classes=3))
         score = 0.5 * tables["macs"].totals(PATHS) / macs + 0.5 * tables["params"].totals(PATHS) / params
         return np.array([0.7, 0.4]) - ratio * score
 

@@ -10,7 +10,7 @@ from src.errors import UsageError
 from src.space import cost, score
 from src.space.cost import cost_tables, lookup_table, lookup_table_name, supernet_params, write_lookup_table
 from src.space.score import COMPARISONS, normalized_score, qualifies, score_table, sum_score
-from src.space.spaces import LAYOUTS, PUBLISHED, Architecture, Domain, make_space, to_genes
+from src.space.spaces import LAYOUTS, PUBLISHED, Architecture, Domain, create_space, to_genes
 from tests.skipping import SKIPPING
 
 PLUS = PUBLISHED["OneShot+"][0]
@@ -104,10 +104,10 @@ def test_lookup_table_file_has_upstreams_layout_and_name(tmp_path):
     [
         # An element that enters a pooling, an output of a layer with bias: head of 1024 channels, 1000 classes, 7 x 7.
         (LAYOUTS["OneShot"], 1024 * 49 + 1000),
-        (make_space("OneShot", stage_repeats=(1, 1, 1, 1)), 1024 * 49 + 1000),
-        (make_space("OneShot", last_conv_after_pooling=True), 640 * 49 + 1024 + 1000),
+        (create_space("OneShot", stage_repeats=(1, 1, 1, 1)), 1024 * 49 + 1000),
+        (create_space("OneShot", last_conv_after_pooling=True), 640 * 49 + 1024 + 1000),
         # A gate on 768 channels with 192 inside it, whose own pooling sees one element a channel.
-        (make_space("OneShot", use_se=True), 768 * 49 + 768 + 192 + 768 + 1024 + 1000),
+        (create_space("OneShot", use_se=True), 768 * 49 + 768 + 192 + 768 + 1024 + 1000),
     ],
 )
 def test_upstreams_counter_adds_biases_and_poolings_of_the_tail(space, extras):
@@ -135,7 +135,7 @@ def test_totals_of_the_published_paths(name, flops, macs, params):
     [({}, 322.275840, 3.232453), ({"channels_layout": "ShuffleNetV2+", "use_se": True}, 208.817058, 3.707885)],
 )
 def test_totals_of_s_plus_choices_in_other_settings(changes, macs, params):
-    found = costs(make_space(changes.pop("channels_layout", "OneShot"), **changes), PUBLISHED["OneShot-S+"][1])
+    found = costs(create_space(changes.pop("channels_layout", "OneShot"), **changes), PUBLISHED["OneShot-S+"][1])
     assert (found["macs"], found["params"]) == (macs, params)
 
 
@@ -144,11 +144,11 @@ def test_totals_of_s_plus_choices_in_other_settings(changes, macs, params):
     [
         (PLUS, 17_180_248),
         (LAYOUTS["OneShot"], 15_939_672),
-        (make_space("OneShot", last_conv_after_pooling=True), 15_938_648),
-        (make_space("OneShot", use_se=True), 18_100_248),
-        (make_space("ShuffleNetV2+", use_se=True, last_conv_after_pooling=True), 11_598_160),
+        (create_space("OneShot", last_conv_after_pooling=True), 15_938_648),
+        (create_space("OneShot", use_se=True), 18_100_248),
+        (create_space("ShuffleNetV2+", use_se=True, last_conv_after_pooling=True), 11_598_160),
         (
-            make_space(
+            create_space(
                 "OneShot",
                 use_se=True,
                 last_conv_after_pooling=True,
@@ -188,7 +188,7 @@ def test_a_million_paths_cost_less_than_a_second():
 
 
 def test_range_is_that_of_all_paths():
-    space = make_space("digits", stage_repeats=(1, 1), stage_out_channels=(32, 64))
+    space = create_space("digits", stage_repeats=(1, 1), stage_out_channels=(32, 64))
     domain, table = Domain.of(space), cost_tables(space)["flops"]
     grid = np.array(np.meshgrid(*[range(4)] * 2, *[range(5)] * 2)).reshape(4, -1).T.astype(np.int8)
     every = table.totals(grid)
@@ -276,7 +276,7 @@ def test_the_commands_write_the_tables_and_print_the_scores(tmp_path, capsys):
     printed = capsys.readouterr().out
     written = tmp_path / "lookup_table_se_ShuffleNetV2+.json"
     assert printed == f"{written}\n"
-    assert json.loads(written.read_text()) == lookup_table(make_space("ShuffleNetV2+", use_se=True))
+    assert json.loads(written.read_text()) == lookup_table(create_space("ShuffleNetV2+", use_se=True))
     with pytest.raises(UsageError, match="there is no folder"):
         cost.main([str(tmp_path / "missing")])
 

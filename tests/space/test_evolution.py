@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from src.errors import UsageError
+from src.settings.config import choices_of
 from src.space import evolution
 from src.space.constraints import Bound, Constraints
 from src.space.cost import cost_tables
 from src.space.score import score_table
-from src.space.spaces import LAYOUTS, PUBLISHED, Architecture, Domain, from_genes, make_space
+from src.space.spaces import LAYOUTS, PUBLISHED, Architecture, Domain, create_space, from_genes
 
 SPACE = PUBLISHED["OneShot+"][0]
 TABLES = cost_tables(SPACE)
@@ -25,7 +26,7 @@ def search(name, seed=1, space=SPACE, bounds=LIMIT, domain=None, **options):
     constraints = Constraints(cost_tables(space), bounds)
     if name == "pareto":
         options.setdefault("objectives", [cost_tables(space)["flops"]])
-    return evolution.method(name)(domain or Domain.of(space), constraints, seed=seed, **options)
+    return evolution.METHODS[name](domain or Domain.of(space), constraints, seed=seed, **options)
 
 
 def run(a_search, landscape=accuracy_of):
@@ -98,7 +99,7 @@ def test_upstream_sizes_are_the_defaults():
 
 
 def test_megvii_visits_no_path_twice_even_when_few_are_left():
-    tiny = make_space("digits", stage_repeats=(1, 1), stage_out_channels=(32, 64))
+    tiny = create_space("digits", stage_repeats=(1, 1), stage_out_channels=(32, 64))
     domain = Domain.of(tiny, channels=(2, 2))
     a_search = search("megvii", space=tiny, bounds=[], domain=domain, **SMALL["megvii"])
     asked = np.concatenate(run(a_search, lambda genes: genes[:, 0] / 10))
@@ -106,7 +107,7 @@ def test_megvii_visits_no_path_twice_even_when_few_are_left():
 
 
 def test_small_domains_end_every_search():
-    tiny = make_space("digits", stage_repeats=(1, 1), stage_out_channels=(32, 64))
+    tiny = create_space("digits", stage_repeats=(1, 1), stage_out_channels=(32, 64))
     domain = Domain.of(tiny, channels=(2, 2))
     for name, options in SMALL.items():
         a_search = search(name, space=tiny, bounds=[], domain=domain, **options)
@@ -210,9 +211,8 @@ def test_a_search_asks_for_as_many_paths_as_it_says(name, options, total):
     assert len(a_search.genes) == total
 
 
-def test_unknown_search_is_refused():
-    with pytest.raises(UsageError, match="did you mean 'genetic'"):
-        evolution.method("genetics")
+def test_every_choice_of_the_key_is_a_search():
+    assert set(evolution.METHODS) == set(choices_of("search_method"))
 
 
 def test_rare_paths_are_still_searched():

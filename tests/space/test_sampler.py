@@ -17,10 +17,10 @@ from src.space.sampler import (
     SandwichSampler,
     Stroll,
     StrollingSampler,
-    make_sampler,
+    create_sampler,
     read_stroll,
 )
-from src.space.spaces import LAYOUTS, PUBLISHED, Domain, make_space
+from src.space.spaces import LAYOUTS, PUBLISHED, Domain, create_space
 from tests.skipping import SKIPPING
 
 PLUS = PUBLISHED["OneShot+"][0]
@@ -101,7 +101,7 @@ def test_strolling_stays_in_its_cells_and_walks_through_all():
 def test_rejection_meets_the_constraints_and_nothing_else():
     bounds = [Bound("flops", 190, 330), Bound("params", 2.8, 5.0)]
     schedule = ChannelSchedule(PLUS, start_epoch=0, warm_up=False)
-    sampler = make_sampler("random", schedule, 2, 1, bounds)
+    sampler = create_sampler("random", schedule, 2, 1, bounds)
     genes = np.stack([sampler.draw() for _ in range(50)])
     assert Constraints(cost_tables(PLUS), bounds).satisfied(genes).all()
     assert len(np.unique(genes, axis=0)) == 50
@@ -109,7 +109,7 @@ def test_rejection_meets_the_constraints_and_nothing_else():
 
 def test_bins_are_used_evenly():
     space = LAYOUTS["OneShot"]
-    sampler = make_sampler("binned", ChannelSchedule(space, fixed=4), 3, 1)
+    sampler = create_sampler("binned", ChannelSchedule(space, fixed=4), 3, 1)
     genes = np.stack([sampler.draw() for _ in range(350)])
     flops = cost_tables(space)["flops"].totals(genes)
     assert ((flops >= 290) & (flops <= 360)).all()
@@ -129,19 +129,19 @@ def test_a_bin_takes_the_first_of_its_tries_that_falls_into_it_or_the_last():
         found[len(inside)] += 1
         np.testing.assert_array_equal(sampler.draw(), tries[inside[0] if inside else 3])
     assert {0, 1, 2} <= set(found)
-    narrow = make_sampler("binned", ChannelSchedule(space, fixed=4), 3, 1, bins=(290, 294, 10))
+    narrow = create_sampler("binned", ChannelSchedule(space, fixed=4), 3, 1, bins=(290, 294, 10))
     assert narrow.bins == [(290, 300)]
 
 
 def test_fair_sampling_takes_each_block_once_in_four_steps():
-    sampler = make_sampler("fair", ONESHOT, 4, 1)
+    sampler = create_sampler("fair", ONESHOT, 4, 1)
     for _ in range(3):
         group = np.stack([sampler.draw() for _ in range(4)])
         assert all(sorted(group[:, position]) == [0, 1, 2, 3] for position in range(20))
 
 
 def test_fair_sampling_of_positions_with_three_and_with_five_ops_takes_each_equally_often_in_fifteen_steps():
-    sampler = make_sampler("fair", ChannelSchedule(SKIPPING), 4, 1)
+    sampler = create_sampler("fair", ChannelSchedule(SKIPPING), 4, 1)
     for _ in range(2):
         group = np.stack([sampler.draw() for _ in range(15)])
         for position, count in enumerate((3, 5, 3, 5)):
@@ -150,7 +150,7 @@ def test_fair_sampling_of_positions_with_three_and_with_five_ops_takes_each_equa
 
 def test_sandwich_begins_each_group_with_the_extremes():
     schedule = ChannelSchedule(PLUS, start_epoch=0, warm_up=False)
-    sampler = make_sampler("sandwich", schedule, 5, 1)
+    sampler = create_sampler("sandwich", schedule, 5, 1)
     flops = cost_tables(PLUS)["flops"]
     low, high = flops.range(Domain.of(PLUS))
     for _ in range(2):
@@ -167,7 +167,7 @@ def test_resumed_draws_are_those_of_the_uninterrupted_run(method, epoch, at):
     options = {"bounds": [Bound("flops", 300, 345)]}
 
     def start():
-        sampler, drawn = make_sampler(method, schedule, 11, 3, **options), []
+        sampler, drawn = create_sampler(method, schedule, 11, 3, **options), []
         for begun in range(epoch + 1):
             sampler.begin_epoch(begun, 448)
             drawn += [sampler.draw() for _ in range(at)]
@@ -179,7 +179,7 @@ def test_resumed_draws_are_those_of_the_uninterrupted_run(method, epoch, at):
     whole.begin_epoch(epoch + 1, 448)
     rest += [whole.draw() for _ in range(9)]
 
-    resumed = make_sampler(method, schedule, 999, 3, **options)
+    resumed = create_sampler(method, schedule, 999, 3, **options)
     resumed.set_state(state)
     again = [resumed.draw() for _ in range(5)]
     resumed.begin_epoch(epoch + 1, 448)
@@ -190,7 +190,7 @@ def test_resumed_draws_are_those_of_the_uninterrupted_run(method, epoch, at):
 
 
 def test_uniform_draws_cover_the_range_of_the_epoch():
-    sampler = make_sampler("uniform", ChannelSchedule(PLUS, start_epoch=0), 6, 3)
+    sampler = create_sampler("uniform", ChannelSchedule(PLUS, start_epoch=0), 6, 3)
     seen = [Counter(), Counter()]
     for epoch in range(2):
         sampler.begin_epoch(epoch, 100)
@@ -215,7 +215,7 @@ def test_uniform_draws_cover_the_range_of_the_epoch():
 def test_what_no_path_can_give_is_refused_at_once(method, options, message):
     schedule = ChannelSchedule(PLUS, start_epoch=0, warm_up=False)
     with pytest.raises(UsageError, match=message):
-        make_sampler(method, schedule, 1, 1, **options)
+        create_sampler(method, schedule, 1, 1, **options)
 
 
 def test_a_constraint_out_of_reach_of_a_later_epoch_is_refused_before_the_first():
@@ -284,7 +284,7 @@ def test_bins_and_groups_that_mean_nothing_are_refused():
     flops = cost_tables(PLUS)["flops"]
     for low, high, width in ((-10, 360, 10), (360, 360, 10), (370, 360, 10), (290, 360, 0)):
         with pytest.raises(UsageError, match=f"bins from {low} to {high} of width {width} do not exist"):
-            make_sampler("binned", ONESHOT, 1, 1, bins=(low, high, width))
+            create_sampler("binned", ONESHOT, 1, 1, bins=(low, high, width))
     with pytest.raises(UsageError, match="at least 3 paths"):
         SandwichSampler(ONESHOT, 1, flops, group=2)
     threes = SandwichSampler(ChannelSchedule(PLUS, start_epoch=0, warm_up=False), 1, flops, group=3)
@@ -310,9 +310,9 @@ def test_stroll_settings_of_a_configuration_are_checked(changes, message):
 
 
 def test_other_stroll_settings_for_a_reduced_space():
-    space = make_space("digits")
+    space = create_space("digits")
     stroll = Stroll(1.2, 0.5, 3, 0.05, 0.11)
-    sampler = make_sampler("strolling", ChannelSchedule(space, start_epoch=0), 1, 1, stroll=stroll)
+    sampler = create_sampler("strolling", ChannelSchedule(space, start_epoch=0), 1, 1, stroll=stroll)
     sampler.begin_epoch(0, 6 * 8)
     genes = np.stack([sampler.draw() for _ in range(48)])
     flops = cost_tables(space)["flops"].totals(genes)

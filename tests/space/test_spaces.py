@@ -16,9 +16,9 @@ from src.space.spaces import (
     Domain,
     Space,
     add_space_arguments,
+    create_space,
     different_pairs,
     from_genes,
-    make_space,
     space_of_arguments,
     to_genes,
 )
@@ -66,7 +66,7 @@ def test_published_choices_have_the_published_widths():
 
 
 def test_rounded_widths_never_exceed_the_supernet():
-    space = make_space("OneShot", stage_out_channels=(66, 160, 320, 640))
+    space = create_space("OneShot", stage_out_channels=(66, 160, 320, 640))
     widest = Architecture((0,) * 20, (9,) * 20)
     assert space.mids(widest, rounded=True) == space.mids(widest)
 
@@ -78,7 +78,7 @@ def test_positions_of_the_oneshot_layout():
     assert (positions[8].main_in, positions[8].main_out) == (160, 160)
     assert (positions[17].main_in, positions[17].main_out) == (320, 320)
     assert {type(width) for position in positions for width in (position.main_in, position.main_out)} == {int}
-    se = make_space("OneShot", use_se=True).positions()
+    se = create_space("OneShot", use_se=True).positions()
     assert [position.has_se for position in se] == [False] * 8 + [True] * 12
     assert [op.name for op in positions[0].ops] == ["SNB-3", "SNB-5", "SNB-7", "SXB-3"]
     assert {position.ops for position in positions} == {positions[0].ops}
@@ -111,14 +111,14 @@ def test_what_is_no_path_is_refused(path, message):
 )
 def test_spaces_that_cannot_be_built_are_refused(changes):
     with pytest.raises(UsageError):
-        make_space("OneShot", **changes)
+        create_space("OneShot", **changes)
 
 
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'OneShot'"):
-        make_space("Oneshot")
+        create_space("Oneshot")
     with pytest.raises(UsageError, match="did you mean 'use_se'"):
-        make_space("OneShot", use_es=True)
+        create_space("OneShot", use_es=True)
 
 
 def test_flags_say_which_space():
@@ -128,10 +128,10 @@ def test_flags_say_which_space():
     def space(line: str) -> Space:
         return space_of_arguments(parser.parse_args(line.split()))
 
-    assert space("") == LAYOUTS["OneShot"] == make_space("OneShot", input_size=224, use_se=False)
-    assert space("--layout digits") == make_space("digits", input_size=32, num_classes=10)
-    assert space("--image_size 32 --use_se") == make_space("OneShot", input_size=32, use_se=True)
-    assert space("--image_size 299 --last_conv_after_pooling") == make_space(
+    assert space("") == LAYOUTS["OneShot"] == create_space("OneShot", input_size=224, use_se=False)
+    assert space("--layout digits") == create_space("digits", input_size=32, num_classes=10)
+    assert space("--image_size 32 --use_se") == create_space("OneShot", input_size=32, use_se=True)
+    assert space("--image_size 299 --last_conv_after_pooling") == create_space(
         "OneShot", input_size=299, last_conv_after_pooling=True
     )
     for size in (-1, 31, 300):

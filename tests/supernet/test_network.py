@@ -14,11 +14,11 @@ from src.cpu.build import library
 from src.cpu.operators import Operators
 from src.errors import UsageError
 from src.models.layers import weights
-from src.models.spos import build_subnet, spos
+from src.models.spos import create_subnet, spos
 from src.runs.log import logged
 from src.settings.config import load_config
 from src.space.cost import cost_tables, supernet_params
-from src.space.spaces import PUBLISHED, Architecture, Domain, from_genes, make_space
+from src.space.spaces import PUBLISHED, Architecture, Domain, create_space, from_genes
 from src.supernet.network import Slots, Supernet, subnet_weights
 from src.supernet.path_evaluation import SupernetEvaluator
 from src.supernet.path_parts import sampler_of, space_of, split_held_out
@@ -30,9 +30,9 @@ from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.step import state
 from tests.skipping import SKIPPING
 
-TINY = make_space("digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_out_channel=32)
+TINY = create_space("digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_out_channel=32)
 # Three stages, so that squeeze-excite and hard-swish occur.
-WITH_SE = make_space(
+WITH_SE = create_space(
     "digits", stage_repeats=(1, 1, 2), stage_out_channels=(24, 32, 48), use_se=True, last_conv_out_channel=32
 )
 
@@ -81,7 +81,7 @@ def arrays(network):
 
 
 def stand_alone(network, space, path):
-    subnet = build_subnet(space, path, 10)
+    subnet = create_subnet(space, path, 10)
     cut = subnet_weights(arrays(network), space, path)
     parameters = weights(subnet)
     assert parameters.keys() == cut.keys()
@@ -96,7 +96,7 @@ def with_operators(network, mode):
     return network
 
 
-AFTER_POOLING = make_space(
+AFTER_POOLING = create_space(
     "digits", stage_repeats=(1, 2), stage_out_channels=(32, 48), last_conv_after_pooling=True, last_conv_out_channel=32
 )
 
@@ -168,7 +168,7 @@ def compiled(space, operators):
 
 
 # The space of the published networks, on small images: all of its twenty positions are compiled.
-PUBLISHED_SPACE = make_space("OneShot", input_size=32, num_classes=10)
+PUBLISHED_SPACE = create_space("OneShot", input_size=32, num_classes=10)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_sizes_and_names(eager_mode):
 
 def test_a_cut_path_fits_the_registered_network(eager_mode):
     space, path = PUBLISHED["OneShot+"]
-    subnet = weights(build_subnet(space, path, 1000))
+    subnet = weights(create_subnet(space, path, 1000))
     registered = weights(spos(1000, use_se=True, last_conv_after_pooling=True))
     assert {name: value.shape for name, value in subnet.items()} == {
         name: value.shape for name, value in registered.items()

@@ -17,7 +17,7 @@ from src.machine.ranks import World
 from src.settings.config import load_config
 from src.space.cost import cost_tables
 from src.space.journal import Journal
-from src.space.spaces import LAYOUTS, Architecture, make_space
+from src.space.spaces import LAYOUTS, Architecture, create_space
 from src.supernet import latency, search_report
 from src.supernet.latency import compare, rank_correlation, read_latency_table
 from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
@@ -293,7 +293,7 @@ def test_the_picture_of_choices_names_the_ops_of_each_position(monkeypatch):
 
 
 def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monkeypatch):
-    space = make_space(
+    space = create_space(
         "digits", stage_repeats=(1, 1), stage_out_channels=(24, 32), channel_scales=(1.0, 2.0), last_conv_out_channel=16
     )
     seen = []
@@ -329,7 +329,7 @@ def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monk
     with pytest.raises(UsageError, match=r"latency can be from -992 to -978 ms"):
         search_of(config.replace(search_constraints={"latency": [0, -995]}), space, tables)
 
-    for other, message in ((make_space("digits"), "channel_scales"), (replace(space, use_se=True), "use_se")):
+    for other, message in ((create_space("digits"), "channel_scales"), (replace(space, use_se=True), "use_se")):
         with pytest.raises(UsageError, match=f"another space: it differs in .*{message}"):
             read_latency_table(path, other)
     assert read_latency_table(path, replace(space, num_classes=3)).fixed == -1000
