@@ -11,24 +11,7 @@ from typing import Annotated, Any, get_args
 from pydantic import PrivateAttr, TypeAdapter, ValidationError
 
 from src.errors import UsageError, nearest
-from src.settings.sections import (
-    SECTIONS,
-    Augmentation,
-    Checkpoint,
-    Data,
-    Evaluation,
-    Folder,
-    Loss,
-    Machine,
-    Network,
-    Optimizer,
-    Running,
-    Schedule,
-    Search,
-    Section,
-    Supernet,
-    Update,
-)
+from src.settings.sections import SECTIONS, Section
 from src.settings.upstream_flags import recipe_of
 from src.settings.yaml_text import read_yaml, to_yaml
 
@@ -42,22 +25,7 @@ RETIRED = {"cpu_operators": {"rewritten": "standard"}}
 FORMER_KEYS = {"export_subnet": "", "plot_samplers": False}
 
 
-class Config(
-    Network,
-    Data,
-    Augmentation,
-    Loss,
-    Optimizer,
-    Schedule,
-    Update,
-    Machine,
-    Folder,
-    Running,
-    Supernet,
-    Checkpoint,
-    Evaluation,
-    Search,
-):
+class Config(*SECTIONS):
     """All sections at once: the resolved value of every key, read as an attribute (``config.batch_size``).
 
     Attributes:
