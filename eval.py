@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 from src.data.folders import build_class_index
+from src.data.split import SPLIT_FILE
 from src.errors import UsageError, run
 from src.machine.device import describe_device, versions
 from src.machine.modelarts import on_modelarts
 from src.machine.ranks import leave
 from src.runs import report
 from src.runs.checkpoint import load_checkpoint, trained_of, verify
-from src.runs.folder import checkpoints_of
+from src.runs.folder import checkpoints_of, stored_split
 from src.runs.run import Run, started
 from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments
@@ -57,8 +58,8 @@ def as_trained(path: Path, config: Config) -> tuple[Config, Trained | None]:
 
 
 def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, current: Run) -> None:
-    folder = build.eval_folder(config)
-    if folder is None:
+    folder, split = build.eval_folder(config), stored_split(checkpoints[0])
+    if folder is None and not (split and config.data_path):
         raise UsageError("--val_data_path is missing: the folder that holds val/, or the val folder itself")
     if trained:
         classes = {name: label for label, name in enumerate(trained.classes)}
@@ -66,12 +67,15 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
     else:
         classes = build_class_index(folder)
         preprocessing = build.preprocessing_of(config)
-    images = build.eval_images(folder, classes, config)
+    images = build.eval_images(folder or build.train_folder(config), classes, config)
+    if split and (folder is None or split.is_of(images)):
+        images = split.parts(images)[1]
+        log.info(f"the run was trained on the other images of this folder ({SPLIT_FILE})")
     num_classes = trained.num_classes if trained else build.classes_in_head(config, classes)
     network = build.network_of(config, num_classes, current.world)
     evaluator = Evaluator(build.computing(network, config), build.loss_of(config, num_classes))
     data = build.eval_data_of(config, images, preprocessing, current.world)
-    log.info(f"{config.model} on {describe_device(current.target)}: {len(images)} images of {folder}")
+    log.info(f"{config.model} on {describe_device(current.target)}: {len(images)} images of {images[0][0].parents[1]}")
     log.info(f"preprocessing: {preprocessing}")
 
     results, best, confusion = [], None, None

@@ -10,6 +10,7 @@ if __name__ == "__main__":
 import logging
 import sys
 
+from src.data.split import SPLIT_FILE
 from src.errors import UsageError, run
 from src.machine.device import describe_device, uses_sink, versions
 from src.machine.modelarts import on_modelarts
@@ -47,8 +48,12 @@ def train(config: Config, current: Run) -> None:
         log.warning(f"passed over a damaged checkpoint: {complaint}")
 
     classes, train_files = build.train_images(config)
-    eval_folder = build.eval_folder(config)
-    validation = build.eval_images(eval_folder, classes, config) if eval_folder else []
+    validation = []
+    if split := build.split_of(train_files, config, resumed):
+        train_files, validation = split.parts(train_files)
+        log.info(f"{len(validation)} images of the training folder validate; {SPLIT_FILE} of the run says which")
+    if eval_folder := build.eval_folder(config):
+        validation = build.eval_images(eval_folder, classes, config)
     preprocessing = build.preprocessing_of(config)
     if config.train_supernet:
         train_files, held_out = supernet.split_held_out(train_files, config.search_holdout, config.seed)
@@ -95,6 +100,8 @@ def train(config: Config, current: Run) -> None:
     if world.is_main:
         folder.write_config(config.replace(resume=""))
         folder.write_json("classes.json", classes)
+        if split:
+            split.write(folder.path / SPLIT_FILE)
     log.info(to_yaml(config.changed()).rstrip())
     log.debug(f"all of it:\n{config.to_yaml().rstrip()}")
     log.info(
@@ -111,7 +118,7 @@ def train(config: Config, current: Run) -> None:
     record("result", **result)
     if config.train_supernet:
         log.info(f"next: python search.py --supernet {folder.path} --data_path {config.data_path}")
-    elif eval_folder:
+    elif validation:
         log.info(f"next: python eval.py --checkpoint_path {folder.path}")
 
 

@@ -1,4 +1,7 @@
-"""Splits class folders into a training and a validation part:
+"""Splits class folders into a training and a validation part.
+
+A run does so by itself where there is no validation folder (`val_share`), and keeps which images are which in its
+`split.json`. For folders that are to serve other programs too:
 
     python -m src.data.split FOLDER NEW_FOLDER [--val_share 0.2] [--seed 1]
 
@@ -9,34 +12,102 @@ from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from src.data.folders import Images, build_class_index, list_images
+from src.data.folders import Images, build_class_index, list_images, some
 from src.errors import UsageError, run
+from src.files import write_json
+
+SPLIT_FILE = "split.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Which images of class folders train and which validate.
+
+    Images are known by class, name and size, not by where they lie: the folder may be moved or copied.
+
+    Attributes:
+        train, val: path inside the folder (``daisy/1.jpg``) to size in bytes.
+    """
+
+    train: dict[str, int]
+    val: dict[str, int]
+
+    @classmethod
+    def drawn(cls, files: Images, share: float, seed: int) -> Split:
+        """``share`` of every class validates; drawn from ``seed``. Raises UsageError as :func:`divide` does."""
+        return cls(*({_name(path): path.stat().st_size for path, _ in part} for part in divide(files, share, seed)))
+
+    @classmethod
+    def read(cls, path: Path) -> Split:
+        """The inverse of :meth:`write`. Raises UsageError for any other file."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(dict(content["train"]), dict(content["val"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is damaged: it does not say which images train and which validate") from error
+
+    def write(self, path: Path) -> None:
+        """As JSON, one image a line."""
+        write_json(path, dataclasses.asdict(self))
+
+    def is_of(self, files: Images) -> bool:
+        """Whether every image of the split is among ``files``."""
+        return not self._missing(files)
+
+    def parts(self, files: Images) -> tuple[Images, Images]:
+        """``files`` that train and that validate, in their order; images that came later are in neither.
+
+        Raises:
+            UsageError: images of the split are gone, or others stand in their place.
+        """
+        if missing := self._missing(files):
+            raise UsageError(
+                f"{len(missing)} of the {len(self.train) + len(self.val)} images that the run split into training and "
+                f"validation are gone or changed: {some(missing)}. Give their folder as --data_path, or start a new run"
+            )
+        return tuple([file for file in files if _name(file[0]) in part] for part in (self.train, self.val))
+
+    def _missing(self, files: Images) -> list[str]:
+        paths = {_name(path): path for path, _ in files}
+        return [
+            name
+            for name, size in {**self.train, **self.val}.items()
+            if name not in paths or paths[name].stat().st_size != size
+        ]
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def divide(files: Images, share: float, seed: int) -> tuple[Images, Images]:
     """(the rest, ``share`` of the images of every class), each in the order of ``files``; drawn from ``seed``.
 
+    Of a small class each part gets at least one image.
+
     Raises:
-        UsageError: a class has too few images to give any, or to keep any.
+        UsageError: a class has a single image, or the share is all or nothing.
     """
+    if not 0 < share < 1:
+        raise UsageError(f"a share of {share:g} of the images leaves one side empty: give one between 0 and 1")
     rng = np.random.default_rng(seed)
     positions = collections.defaultdict(list)
     for position, (_, label) in enumerate(files):
         positions[label].append(position)
     drawn = set()
     for label in sorted(positions):
-        count = round(share * len(positions[label]))
-        if not 0 < count < len(positions[label]):
+        if len(positions[label]) < 2:
             name = files[positions[label][0]][0].parent.name
-            raise UsageError(
-                f"a share of {share:g} of the {len(positions[label])} images of class {name} leaves one side empty"
-            )
+            raise UsageError(f"class {name} has a single image, and a split needs two: add one, or remove the class")
+        count = min(max(round(share * len(positions[label])), 1), len(positions[label]) - 1)
         drawn.update(rng.permutation(positions[label])[:count].tolist())
     parts: tuple[Images, Images] = ([], [])
     for position, file in enumerate(files):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from src.data.split import SPLIT_FILE, Split
 from src.errors import UsageError
 from src.files import write_csv, write_json, write_text
 from src.runs.checkpoint import BEST, LAST, SUFFIX, CheckpointFolder, list_checkpoints
@@ -18,7 +19,8 @@ METRICS = ("epoch", "step", "lr", "train_loss", "val_loss", "top1", "top5", "ima
 class RunFolder:
     """Paths and small files of a run. Nothing of an earlier run is ever removed.
 
-    Layout: config.yaml, classes.json, log.txt, log.jsonl, metrics.csv, curves.png, checkpoints/, result.json.
+    Layout: config.yaml, classes.json, split.json (of a run that split its images), log.txt, log.jsonl, metrics.csv,
+    curves.png, checkpoints/, result.json.
     """
 
     def __init__(self, path: Path):
@@ -40,6 +42,16 @@ class RunFolder:
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """metrics.csv anew: one row an epoch, an empty field for what was not measured."""
         write_csv(self.path / "metrics.csv", METRICS, history)
+
+
+def stored_split(checkpoint: Path) -> Split | None:
+    """How the run of a checkpoint split its images; None if it did not, or the checkpoint lies outside its run.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    path = checkpoint.absolute().parent.parent / SPLIT_FILE
+    return Split.read(path) if path.is_file() else None
 
 
 def is_run(path: Path) -> bool:

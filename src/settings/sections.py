@@ -168,6 +168,7 @@ class Running(Section):
     """training run"""
 
     pretrained: Text = _key("", "checkpoint whose weights start the run, ours or upstream's; a classifier for other classes starts afresh")
+    val_share: Number = _key(0.0, "share of each class's training images that validates where there is no val folder (0: none)", ge=0, lt=1)
     max_steps: Whole = _key(0, "stop after so many updates in all (0: no limit)", ge=0)
     sync_batch_norm: Switch = _key(False, "data parallel: batch-norm statistics over all ranks' images instead of each rank's")
     sink: Literal["auto", "on", "off"] = _key("auto", "a whole epoch on the device; auto: on for Ascend and GPU")

@@ -16,11 +16,13 @@ from src.data.check import check_folder, default_cache, usable_images
 from src.data.dataset import EvalData, TrainData
 from src.data.folders import Images, build_class_index, check_same_classes, find_split, find_val, list_images
 from src.data.preprocessing import Preprocessing
+from src.data.split import Split, divide
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import create_model, get_entry, options_of
 from src.models.layers import seed_dropout
 from src.runs.checkpoint import load_pretrained, verify
+from src.runs.folder import stored_split
 from src.runs.log import record
 from src.settings.config import Config
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
@@ -66,17 +68,20 @@ def check_inputs(config: Config) -> None:
     """Looks for what the configuration names, before a run gets a folder.
 
     Raises:
-        UsageError: an option the network does not have, an image size that does not fit, no such folder or checkpoint.
+        UsageError: an option the network does not have, an image size that does not fit, no such folder or checkpoint,
+            a single class, a class too small to be split.
     """
     options_of(config.model, config.model_options)
     preprocessing_of(config)
-    _train_folder(config)
-    eval_folder(config)
+    classes = _classes_of(train_folder(config))
+    if eval_folder(config) is None and config.val_share and not config.resume:
+        divide(list_images(train_folder(config), classes), config.val_share, config.seed)
     if config.pretrained:
         verify(Path(config.pretrained))
 
 
-def _train_folder(config: Data) -> Path:
+def train_folder(config: Data) -> Path:
+    """The folder of the training classes. Raises UsageError if none is given or there."""
     if not config.data_path:
         raise UsageError("--data_path is missing: the folder that holds train/ and val/")
     return find_split(config.data_path, "train")
@@ -84,9 +89,30 @@ def _train_folder(config: Data) -> Path:
 
 def train_images(config: Data) -> tuple[dict[str, int], Images]:
     """The class index of the training folder and its images, checked if the configuration says so."""
-    folder = _train_folder(config)
-    classes = build_class_index(folder)
+    folder = train_folder(config)
+    classes = _classes_of(folder)
     return classes, _checked(folder, classes, config)
+
+
+def _classes_of(folder: Path) -> dict[str, int]:
+    classes = build_class_index(folder)
+    if len(classes) < 2:
+        raise UsageError(f"{folder} has one class, {next(iter(classes))}: there is nothing to tell it from")
+    return classes
+
+
+def split_of(files: Images, config: Config, resumed: Path | None) -> Split | None:
+    """Which of the training folder's images train and which validate; None where all train.
+
+    Args:
+        files: of the training folder.
+        resumed: the checkpoint that the run goes on from: its run keeps its split.
+    """
+    if resumed and (stored := stored_split(resumed)):
+        return stored
+    if not config.val_share or eval_folder(config):
+        return None
+    return Split.drawn(files, config.val_share, config.seed)
 
 
 def eval_folder(config: Data) -> Path | None:

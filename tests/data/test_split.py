@@ -6,7 +6,7 @@ import pytest
 
 from src.data.check import check_folder
 from src.data.folders import build_class_index, list_images
-from src.data.split import divide, main
+from src.data.split import SPLIT_FILE, Split, divide, main
 from src.errors import UsageError
 from tests.images import class_folders
 
@@ -35,10 +35,55 @@ def test_the_draw_is_that_of_the_seed():
     assert drawn != list(range(20)) and drawn != list(range(20, 40))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.04, 0.99, 1.0, -1.0])
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, 1.5])
 def test_a_side_without_images_is_refused(share):
-    with pytest.raises(UsageError, match="10 images of class daisy leaves one side empty"):
+    with pytest.raises(UsageError, match="leaves one side empty"):
         divide(files({"daisy": 10}), share, 1)
+
+
+@pytest.mark.parametrize(("count", "share", "drawn"), [(10, 0.04, 1), (10, 0.99, 9), (2, 0.01, 1), (3, 0.9, 2)])
+def test_a_small_class_is_on_both_sides(count, share, drawn):
+    rest, given = divide(files({"daisy": count, "roses": 100}), share, 1)
+    assert sum(label == 0 for _, label in given) == drawn and sum(label == 0 for _, label in rest) == count - drawn
+
+
+def test_a_class_of_one_image_cannot_be_split():
+    with pytest.raises(UsageError, match="class roses has a single image, and a split needs two"):
+        divide(files({"daisy": 10, "roses": 1}), 0.2, 1)
+
+
+def test_a_stored_split_survives_a_move_and_what_was_added_since(tmp_path):
+    folder = class_folders(tmp_path / "flowers", per_class=5)
+    images = list_images(folder, build_class_index(folder))
+    split = Split.drawn(images, 0.2, 1)
+    assert split.parts(images) == divide(images, 0.2, 1)
+    split.write(tmp_path / SPLIT_FILE)
+    moved = folder.rename(tmp_path / "blossoms")
+    (moved / "class1" / "new.jpg").write_bytes(b"later")
+    found = list_images(moved, build_class_index(moved))
+    train, val = Split.read(tmp_path / SPLIT_FILE).parts(found)
+    wanted = [[(moved / path.relative_to(folder), label) for path, label in part] for part in divide(images, 0.2, 1)]
+    assert [train, val] == wanted
+
+
+def test_a_folder_that_was_not_split_is_told_by_a_missing_image_or_another_size(tmp_path):
+    folder = class_folders(tmp_path / "flowers", per_class=3)
+    images = list_images(folder, build_class_index(folder))
+    split = Split.drawn(images, 0.4, 1)
+    assert split.is_of(images) and not split.is_of(images[1:])
+    with pytest.raises(UsageError, match=r"1 of the 9 images .* gone or changed: class0/0\.jpg\. Give their folder"):
+        split.parts(images[1:])
+    images[4][0].write_bytes(images[4][0].read_bytes() + b"\0")
+    assert not split.is_of(images)
+    with pytest.raises(UsageError, match=r"changed: class1/1\.jpg\."):
+        split.parts(images)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"train": {}}', '{"train": 3, "val": 4}'])
+def test_a_damaged_split_is_refused(tmp_path, text):
+    (tmp_path / SPLIT_FILE).write_text(text)
+    with pytest.raises(UsageError, match=r"split\.json is damaged"):
+        Split.read(tmp_path / SPLIT_FILE)
 
 
 def test_links_that_training_can_use(tmp_path, capsys):

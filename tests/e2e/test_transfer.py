@@ -11,6 +11,7 @@ import pytest
 import eval as evaluation
 import train
 from src.data import split
+from src.errors import UsageError
 from src.runs.folder import checkpoints_of
 from tests.images import class_folders
 
@@ -44,3 +45,46 @@ def test_as_many_classes_keep_the_classifier(taught, photos, tmp_path, capsys):
     words = ["--model", "tiny", "--data_path", tmp_path / "others", "--pretrained", checkpoint, "--run_dir", tmp_path]
     train.main([str(word) for word in [*words, *SMALL]])
     assert f"starting from the weights of {checkpoint}\n" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def flowers(tmp_path_factory) -> Path:
+    """Class folders as they were downloaded: no train/, no val/."""
+    return class_folders(tmp_path_factory.mktemp("download") / "flowers", per_class=6, classes=5, height=32, width=32)
+
+
+def test_a_folder_of_classes_is_split_and_its_run_keeps_to_that(tiny_model, flowers, tmp_path, capsys):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    words = ["--model", "tiny", "--data_path", flowers, "--val_share", "0.2", "--run_dir", run]
+    train.main([str(word) for word in [*words, *SMALL, "--epochs", "2", "--max_steps", "4"]])
+    said = capsys.readouterr().out
+    assert (
+        "25 training images of 5 classes" in said and "5 validation images" in said and "next: python eval.py" in said
+    )
+    stored = split.Split.read(run / split.SPLIT_FILE)
+    assert not stored.train.keys() & stored.val.keys() and len(stored.train) == 25
+    # The images move, and one is added: the split stays what it was.
+    shutil.copytree(flowers, moved)
+    shutil.copy(moved / "class0" / "0.jpg", moved / "class0" / "later.jpg")
+    train.main(["--resume", str(run), "--data_path", str(moved), "--max_steps", "0"])
+    assert "25 training images of 5 classes" in capsys.readouterr().out
+    assert split.Split.read(run / split.SPLIT_FILE) == stored
+    for words in ([], ["--val_data_path", moved], ["--data_path", flowers]):
+        evaluation.main([str(word) for word in ["--checkpoint_path", run, "--mode", "pynative", *words]])
+        said = capsys.readouterr().out
+        assert "5 of 5 images" in said and "the run was trained on the other images" in said, words
+    (moved / "class0" / "1.jpg").unlink()
+    with pytest.raises(UsageError, match=r"1 of the 30 images .* class0/1\.jpg"):
+        evaluation.main(["--checkpoint_path", str(run), "--mode", "pynative"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "per_class", "complaint"),
+    [(1, 5, "has one class, class0: there is nothing"), (2, 1, "class class0 has a single image")],
+)
+def test_what_cannot_be_split_is_refused_before_the_run(tiny_model, tmp_path, classes, per_class, complaint):
+    folder = class_folders(tmp_path / "few", per_class, classes, 32, 32)
+    words = ["--model", "tiny", "--data_path", folder, "--val_share", "0.2", "--run_dir", tmp_path / "run", *SMALL]
+    with pytest.raises(UsageError, match=complaint):
+        train.main([str(word) for word in words])
+    assert not (tmp_path / "run").exists()
