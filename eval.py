@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import logging
 import sys
+import time
 from pathlib import Path
 
 from src.data.folders import build_class_index
@@ -83,7 +84,9 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
         found = load_checkpoint(path, network, config.model).trained
         if (found and found.classes) != (trained and trained.classes):
             raise UsageError(f"{path} was trained on other classes than {checkpoints[0]}")
+        start = time.perf_counter()
         evaluation = evaluator.run(data, config.per_class)
+        seconds = time.perf_counter() - start
         result = {
             "model": config.model,
             "checkpoint": str(path),
@@ -98,11 +101,11 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
         if is_best:
             best, confusion = result, evaluation.confusion
         log.info(
-            f"{path}: loss {evaluation.loss:.4f}, top-1 {evaluation.top1:.2%}, top-5 {evaluation.top5:.2%}, "
-            f"{evaluation.images} of {evaluation.total} images"
+            f"{path}: {evaluation}"
             f"{f', {evaluation.images_per_second:.1f} images/s' if evaluation.images_per_second else ''}"
             f"{' (best so far)' if is_best and len(checkpoints) > 1 else ''}"
         )
+        report.say_in_their_words(result, 1000 * seconds, current.world.is_main)
     if len(checkpoints) > 1:
         log.info(f"{len(checkpoints)} checkpoints; best top-1 {best['top1']:.2%}: {best['checkpoint']}")
     if not current.world.is_main:

@@ -14,6 +14,7 @@ from pathlib import Path
 from src.errors import UsageError, run
 from src.export.scoring import Score, read_labels, score
 from src.files import write_csv
+from src.runs.wording import filled, wording_of
 
 
 def main(argv: list[str]) -> None:
@@ -48,12 +49,12 @@ def main(argv: list[str]) -> None:
 
 def report(result: Score, options: argparse.Namespace) -> str:
     """The result in the words of the form that was used."""
-    top1, top5 = result.top1 / result.total, result.top5 / result.total
     if options.label_file:
-        return f"Top_1_Acc={top1:.4%}, Top_5_Acc={top5:.4%}"
-    if options.result_dir or options.dataset_name:
-        return f"Top1 acc:  {top1}\nTop5 acc:  {top5}"
-    return f"Total data: {result.total}, top1 accuracy: {top1}, top5 accuracy: {top5}."
+        network = "shufflenetv1"
+    else:
+        network = "proxylessnas_mobile" if options.result_dir or options.dataset_name else "spnasnet"
+    accuracies = {"top1": result.top1 / result.total, "top5": result.top5 / result.total}
+    return filled(wording_of(network).scores, images=result.total, **accuracies)
 
 
 if __name__ == "__main__":

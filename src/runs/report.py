@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 from src import files
 from src.data.preprocessing import Preprocessing
 from src.runs.curves import draw_confusion
+from src.runs.wording import filled, wording_of
 
+_log = logging.getLogger(__name__)
 COLUMNS = ("model", "checkpoint", "loss", "top1", "top5", "images", "total", "images_per_second", "preprocessing")
 
 
@@ -27,6 +30,27 @@ def write_csv(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     rows = [{**row, "preprocessing": str(Preprocessing.from_dict(row["preprocessing"]))} for row in results]
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_csv(path, COLUMNS, rows)
+
+
+def say_in_their_words(result: Mapping[str, Any], milliseconds: float, is_writing: bool) -> None:
+    """One result in the words of the network's document, also in the file that this names.
+
+    Args:
+        milliseconds: that the evaluation took.
+        is_writing: whether this rank is the one that writes.
+    """
+    words = wording_of(result["model"])
+    if not words.result:
+        return
+    figures = {key: result[key] for key in ("loss", "top1", "top5", "checkpoint")}
+    line = filled(words.result, milliseconds=milliseconds, **figures)
+    _log.info(line)
+    if words.result_file and is_writing:
+        try:
+            with Path(words.result_file).open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            _log.warning(f"{words.result_file} cannot be written here: {error.strerror}")
 
 
 def write_per_class(confusion: np.ndarray, classes: Sequence[str], folder: Path) -> list[Path]:

@@ -38,6 +38,11 @@ class Evaluation:
     images_per_second: float
     confusion: np.ndarray | None
 
+    def __str__(self) -> str:
+        return (
+            f"loss {self.loss:.4f}, top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, {self.images} of {self.total} images"
+        )
+
 
 class _Scores(nn.Cell):
     """Logits and the loss of each image, in evaluation mode."""

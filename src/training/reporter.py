@@ -13,7 +13,9 @@ from src.runs.curves import draw_curves
 from src.runs.folder import RunFolder
 from src.runs.log import progress, record
 from src.runs.tensorboard import Summaries
+from src.runs.wording import filled, wording_of
 from src.settings.config import Config
+from src.training.evaluation import Evaluation
 
 _log = logging.getLogger(__name__)
 
@@ -41,23 +43,29 @@ class Reporter:
         _log.info(f"epoch: {epoch} step: {step}, loss is {loss:.6g}")
         self._summaries.add(updates, train_loss_step=loss)
 
-    def epoch(self, history: Sequence[Mapping[str, Any]], steps: int, overflows: int, is_best: bool) -> None:
-        """The newest row of ``history``.
+    def epoch(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        evaluation: Evaluation | None,
+        steps: int,
+        overflows: int,
+        is_best: bool,
+    ) -> None:
+        """The newest row of ``history``, and in the words of the network's document.
 
         Args:
+            evaluation: after the epoch, if it was due.
             steps: that this process did of the epoch.
             overflows: updates skipped since the run began.
         """
         row = history[-1]
-        milliseconds = row["seconds"] * 1000
-        _log.info(f"epoch time: {milliseconds:.3f} ms, per step time: {milliseconds / max(steps, 1):.3f} ms")
+        self._say_in_their_words(row, evaluation, steps)
         text = (
             f"epoch {row['epoch']}/{self._config.epochs}: loss {_shown(row['train_loss'])}, lr {row['lr']:.4g}, "
             f"{row['images_per_second']:.0f} images/s"
         )
-        if row["top1"] is not None:
-            text += f" | validation: loss {row['val_loss']:.4f}, top-1 {row['top1']:.2%}, top-5 {row['top5']:.2%}"
-            text += " (best)" if is_best else ""
+        if evaluation is not None:
+            text += f" | validation: {evaluation}{' (best)' if is_best else ''}"
         if overflows:
             text += f" | {overflows} updates skipped for overflow"
         _log.info(text)
@@ -66,6 +74,20 @@ class Reporter:
         self._summaries.add(row["step"], **scalars)
         if self._is_writing:
             self._folder.write_metrics(history)
+
+    def _say_in_their_words(self, row: Mapping[str, Any], evaluation: Evaluation | None, steps: int) -> None:
+        words, epoch, milliseconds = wording_of(self._config.model), row["epoch"] - 1, 1000 * row["seconds"]
+        figures = {
+            "seconds": row["seconds"],
+            "milliseconds": milliseconds,
+            "step_milliseconds": milliseconds / max(steps, 1),
+            "loss": float("nan") if row["train_loss"] is None else row["train_loss"],
+            "images_per_second": row["images_per_second"],
+        }
+        _log.info(filled(words.epoch, epoch=epoch, **figures))
+        if evaluation is not None and words.validation:
+            figures = {"loss": evaluation.loss, "top1": evaluation.top1, "top5": evaluation.top5}
+            _log.info(filled(words.validation, epoch=epoch, **figures))
 
     def close(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Writes metrics.csv and the curves, and closes all files."""

@@ -367,7 +367,7 @@ class Trainer:
         at.epoch, at.step, at.loss_sum, at.loss_count = number, 0, 0.0, 0
         if is_best or is_last or number % config.save_checkpoint_epochs == 0:
             self._save(is_best=is_best)
-        self._report.epoch(at.history, steps_timed, self.overflows, is_best)
+        self._report.epoch(at.history, evaluation, steps_timed, self.overflows, is_best)
 
     def _evaluate(self, stop: StopRequest) -> Evaluation:
         assert self._evaluator is not None and self._eval_data is not None

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -500,7 +501,7 @@ def test_the_log_tells_every_step_and_epoch(reference):
         assert f"epoch: {number // 6 + 1} step: {number % 6 + 1}, loss is {loss:.6g}\n" in text
     assert "nan" not in text
     assert text.count("per step time: ") == 2
-    assert "validation: loss " in text
+    assert len(re.findall(r"validation: loss .*, 13 of 13 images", text)) == 2
     assert "train success: finished" in text
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     epochs = [record for record in records if record["event"] == "epoch"]
