@@ -37,7 +37,7 @@ def run(
     main: Callable[[list[str]], None], argv: list[str] | None = None, at_end: Callable[[], None] = lambda: None
 ) -> None:
     """Runs ``main(argv)``, then, if it is done, ``at_end()``, and exits with 0 (done), 2 (usage error, one line on
-    stderr), 130 or 143 (signals) or 1 (RunFailed, one line; any other exception keeps its traceback)."""
+    stderr), 129, 130 or 143 (signals) or 1 (RunFailed, one line; any other exception keeps its traceback)."""
     try:
         main(sys.argv[1:] if argv is None else argv)
         at_end()

@@ -212,7 +212,7 @@ class Trainer:
 
         Raises:
             RunFailed: the loss is not a number; the last checkpoint stays as it is.
-            Interrupted: SIGINT or SIGTERM, after a checkpoint has been written.
+            Interrupted: a signal, after a checkpoint has been written.
         """
         try:
             with StopRequest(is_heeded=self._world.is_main) as stop:
