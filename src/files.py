@@ -1,4 +1,4 @@
-"""Files that are whole or absent, also after a kill or a power cut."""
+"""Files that are whole or absent, also after a kill or a power cut; folders that nobody had before."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,20 @@ def replacing(path: Path, is_flushed: bool = True) -> Iterator[Path]:
     finally:
         for leftover in path.parent.glob(f"{temporary.stem}*"):  # the framework's own temporary file as well
             leftover.unlink(missing_ok=True)
+
+
+def fresh_folder(parent: Path, name: str) -> Path:
+    """Makes ``parent/name-TIME``, with a number behind it if another start took the name first."""
+    stamp = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    attempt = 0
+    while True:
+        path = parent / (f"{stamp}-{attempt}" if attempt else stamp)
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            attempt += 1
+        else:
+            return path
 
 
 def flush(path: Path) -> None:

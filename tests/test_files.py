@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from src.files import csv_text, replacing, sha256, write_csv, write_json, write_text
+from src import files
+from src.files import csv_text, fresh_folder, replacing, sha256, write_csv, write_json, write_text
 from tests.durability import Flush, assert_survives, names_given, recorded
 
 
@@ -35,6 +36,13 @@ def test_a_file_is_flushed_and_has_the_permissions_of_any_new_file(tmp_path, mas
         os.umask(before)
     assert_survives(tmp_path / "a.txt", events)
     assert (tmp_path / "a.txt").stat().st_mode & 0o7777 == 0o666 & ~mask
+
+
+def test_starts_of_one_second_get_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.time, "strftime", lambda form: f"{form}: noon".replace("%", ""))
+    found = [fresh_folder(tmp_path / "runs", "net") for _ in range(3)]
+    assert [folder.name for folder in found] == [f"net-Ymd-HMS: noon{number}" for number in ("", "-1", "-2")]
+    assert all(folder.parent == tmp_path / "runs" and folder.is_dir() for folder in found)
 
 
 def test_the_checksum_is_that_of_the_whole_content(tmp_path):

@@ -25,7 +25,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ if __name__ == "__main__":  # by its path, from any folder
     sys.path[0] = str(ROOT)
 
 from src.errors import UsageError, run  # noqa: E402
+from src.files import fresh_folder  # noqa: E402
 from src.launch.watch import Job, Signals, adopt_orphans, watch  # noqa: E402
 
 RANK = str(Path(__file__).resolve().with_name("rank.py"))
@@ -117,21 +117,6 @@ def value_of(arguments: Sequence[str], name: str) -> str:
 
 
 # -- where ------------------------------------------------------------------------------------------
-
-
-def fresh_folder(parent: Path, name: str) -> Path:
-    """Makes ``parent/name-TIME``, with a number behind it if another start took the name first."""
-    stamp = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    parent.mkdir(parents=True, exist_ok=True)
-    attempt = 0
-    while True:
-        path = parent / (f"{stamp}-{attempt}" if attempt else stamp)
-        try:
-            path.mkdir()
-        except FileExistsError:
-            attempt += 1
-        else:
-            return path
 
 
 def open_folders(options: Options, nodes: Nodes) -> tuple[Path, Path]:

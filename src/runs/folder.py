@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from src.data.split import SPLIT_FILE, Split
 from src.errors import UsageError
-from src.files import write_csv, write_json, write_text
+from src.files import fresh_folder, write_csv, write_json, write_text
 from src.runs.checkpoint import BEST, LAST, SUFFIX, CheckpointFolder, list_checkpoints
 from src.settings.config import Config
 
@@ -84,25 +83,12 @@ def open_run(config: Config, is_main: bool = True) -> RunFolder:
         elif config.resume and is_run(resumed):
             path = resumed
         else:
-            path = _new_folder(Path("runs"), config.recipe or config.model)
+            path = fresh_folder(Path("runs"), config.recipe or config.model)
         run = RunFolder(path)
         run.checkpoints.mkdir(exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the run folder {config.run_dir or 'runs'}: {error.strerror}") from error
     return run
-
-
-def _new_folder(parent: Path, name: str) -> Path:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    attempt = 0
-    while True:
-        path = parent / (f"{name}-{stamp}" + (f"-{attempt}" if attempt else ""))
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            attempt += 1
-        else:
-            return path
 
 
 def checkpoint_of(resume: str, run: RunFolder) -> tuple[Path | None, list[str]]:

@@ -3,12 +3,13 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from src import files
 from src.errors import UsageError
-from src.runs import folder as run_folder
 from src.runs.checkpoint import CheckpointFolder
 from src.runs.folder import METRICS, RunFolder, checkpoint_of, checkpoints_of, is_run, open_run
 from src.settings.config import load_config
@@ -155,6 +156,6 @@ def test_json_files(tmp_path):
     assert json.loads((run.path / "classes.json").read_text(encoding="utf-8")) == {"ä": 0}
 
 
-def test_two_runs_of_one_second(monkeypatch):
-    monkeypatch.setattr(run_folder.time, "strftime", lambda form: "20260101-000000")
-    assert [open_run(config()).path.name for _ in range(2)] == ["mnasnet-20260101-000000", "mnasnet-20260101-000000-1"]
+def test_a_run_without_a_name_is_called_after_its_network(monkeypatch):
+    monkeypatch.setattr(files.time, "strftime", lambda form: "20260101-000000")
+    assert open_run(config()).path == Path("runs", "mnasnet-20260101-000000")
