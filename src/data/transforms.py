@@ -29,7 +29,7 @@ def train_transforms(config: Augmentation, preprocessing: Preprocessing) -> list
         preprocessing: its size, interpolation and normalisation; the crop is the augmentation's own.
 
     Raises:
-        UsageError: an unknown interpolation, or a cutout larger than the image.
+        UsageError: a cutout larger than the image.
     """
     size = preprocessing.image_size
     if config.cutout and config.cutout_length > size:
@@ -44,7 +44,7 @@ def train_transforms(config: Augmentation, preprocessing: Preprocessing) -> list
             size,
             tuple(config.crop_scale),
             tuple(config.crop_ratio),
-            _choose(_INTERPOLATION, "interpolation", preprocessing.interpolation),
+            _INTERPOLATION[preprocessing.interpolation],
         ),
         cutout if config.cutout and not is_late else None,
         vision.RandomHorizontalFlip(config.horizontal_flip) if config.horizontal_flip else None,
@@ -66,26 +66,16 @@ def eval_transforms(preprocessing: Preprocessing) -> list:
     Its normalisation is left to do.
 
     Raises:
-        UsageError: a name this pipeline does not know, or a resize smaller than the crop.
+        UsageError: a resize smaller than the crop.
     """
     size, resize = preprocessing.image_size, preprocessing.resize
     if resize < size:
         raise UsageError(f"eval_resize {resize} is smaller than image_size {size}: make it at least as large")
-    kernels = {
-        "mindspore": lambda: [
-            vision.Resize(resize, _choose(_INTERPOLATION, "interpolation", preprocessing.interpolation)),
-            vision.CenterCrop(size),
-        ],
-        "pil": lambda: [
-            PilResizeCrop(resize, size, _choose(_PIL_INTERPOLATION, "interpolation", preprocessing.interpolation))
-        ],
-    }
-    resize_crop = _choose(kernels, "resize_kernel", preprocessing.resize_kernel)()
-    return [
-        vision.Decode(),
-        *resize_crop,
-        vision.HWC2CHW(),
-    ]
+    if preprocessing.resize_kernel == "pil":
+        resize_crop = [PilResizeCrop(resize, size, _PIL_INTERPOLATION[preprocessing.interpolation])]
+    else:
+        resize_crop = [vision.Resize(resize, _INTERPOLATION[preprocessing.interpolation]), vision.CenterCrop(size)]
+    return [vision.Decode(), *resize_crop, vision.HWC2CHW()]
 
 
 def normalization(preprocessing: Preprocessing, is_hwc: bool = False) -> vision.Normalize:
@@ -127,9 +117,3 @@ def _color_jitter(brightness: float, contrast: float, saturation: float, hue: fl
 
 def _on_bytes(preprocessing: Preprocessing) -> tuple[list[float], list[float]]:
     return [255.0 * value for value in preprocessing.mean], [255.0 * value for value in preprocessing.std]
-
-
-def _choose(table: dict, key: str, name: str):
-    if name not in table:
-        raise UsageError(f"{key} {name!r} is unknown: choose {' or '.join(table)}")
-    return table[name]
