@@ -110,14 +110,19 @@ def train(config: Config, current: Run) -> None:
     )
     if note := precision_note(config.amp_level, target):
         log.warning(note)
-    log.info("the first step compiles the network; that can take a minute")
+    if why := trainer.reason_to_end():
+        log.info(f"nothing is left to train: {why}")
+    else:
+        log.info("the first step compiles the network; that can take a minute")
     result = trainer.fit()
     if world.is_main:
         folder.write_json("result.json", result)
     log.info(f"train success: {result['status']}; results, curves and checkpoints are in {folder.path}")
     record("result", **result)
     if config.train_supernet:
-        log.info(f"next: python search.py --supernet {folder.path} --data_path {config.data_path}")
+        recipe = "spos_search_digits" if config.model_options.get("layout") == "digits" else "spos_search"
+        words = f"--config_path {recipe} --supernet {folder.path} --data_path {config.data_path}"
+        log.info(f"next: python search.py {words}")
     elif validation:
         log.info(f"next: python eval.py --checkpoint_path {folder.path}")
 

@@ -216,7 +216,7 @@ class Trainer:
         """
         try:
             with StopRequest(is_heeded=self._world.is_main) as stop:
-                while not self._reason_to_end():
+                while not self.reason_to_end():
                     self._train_epoch(stop)
                 self._save_if_new()
             if self._world.size > 1:
@@ -230,9 +230,10 @@ class Trainer:
             raise
         finally:
             self._report.close(self._at.history)
-        return self._result(self._reason_to_end())
+        return self._result(self.reason_to_end())
 
-    def _reason_to_end(self) -> str:
+    def reason_to_end(self) -> str:
+        """Why there is nothing left to train, or ``""``."""
         if self._at.epoch >= self._config.epochs:
             return "finished"
         if self._is_past_last_step():

@@ -120,6 +120,15 @@ def test_a_used_run_folder_is_not_trained_over(outcome, photos, finished):
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
+def test_going_on_with_a_run_that_is_over_says_so(outcome, photos, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")}
+    status, printed, _ = outcome(train, "--resume", tmp_path / "run", "--run_dir", tmp_path / "run")
+    assert status == 0
+    assert "nothing is left to train: finished\n" in printed and "the first step compiles" not in printed
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")} == before
+
+
 def test_resuming_an_empty_run_folder_is_refused(outcome, photos, tmp_path, tiny_model):
     (tmp_path / "empty").mkdir()
     assert refused(outcome(train, "--model", "tiny", "--data_path", photos, "--resume", "empty"), "it holds")

@@ -80,7 +80,7 @@ def test_the_supernet_says_how_its_paths_fare(photos, tmp_path, capsys):
     assert "12 training images are held out for the search" in printed
     for name in ("smallest", "largest", "random 1", "random 3"):
         assert f"path {name} (" in printed
-    assert f"next: python search.py --supernet {tmp_path / 'space'}" in printed
+    assert f"next: python search.py --config_path spos_search_digits --supernet {tmp_path / 'space'}" in printed
     assert json.loads((tmp_path / "space" / "result.json").read_text())["updates"] == 12 // 4
 
 
