@@ -22,7 +22,8 @@ from src.models import options_of
 from src.settings.command_line import parse_arguments, split_command
 from tests.docs.pages import FRONT, ROOT, blocks, command_lines, commands, pages, text_of, words_of
 
-PAGES = [page for page in pages() if page != "README_CN.md"]  # test_readme_cn.py: it has the README's commands
+# README_CN.md has the README's commands (test_readme.py), docs/originals.md those of others (tests/originals).
+PAGES = [page for page in pages() if page not in ("README_CN.md", "docs/originals.md")]
 COMMANDS = [(page, command, around) for page in PAGES for command, around in commands(page)]
 # The program, module, script or target; a test that runs it; what it says there.
 RUN_BY = {
@@ -41,6 +42,7 @@ RUN_BY = {
     "src.space.cost": ("space/test_cost.py", "cost.main("),
     "src.space.score": ("space/test_cost.py", "score.main("),
     "src.supernet.latency": ("test_durability.py", "latency.main("),
+    "tests.originals.page": ("originals/test_items.py", "== page()"),
     "modelarts.make_jobs": ("machine/test_modelarts.py", "make_jobs.main("),
     "src/launch/rank.py": ("launch/test_two_ranks.py", "mpirun"),
     "scripts/launch.sh": ("launch/test_decisions.py", '"launch.sh"'),
