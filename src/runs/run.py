@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from src.machine.device import describe_device, set_up
 from src.machine.ranks import World, current_world, initialise
+from src.runs.code_state import keep_code_state
 from src.runs.folder import RunFolder, open_run
 from src.runs.log import logged
 from src.settings.config import Config
@@ -51,5 +52,7 @@ def started(config: Config, program: str) -> Iterator[Run]:
     target = set_up(config.device_target, world.card(config.device_id), config.mode, config.deterministic, config.seed)
     initialise(world, config.is_distributed, target)
     folder = open_run(config, world.is_main) if program in WITH_FOLDER else None
+    if folder and world.is_main:
+        keep_code_state(folder.path)
     with logged(folder.path if folder and world.is_main else None, is_quiet=not world.is_main):
         yield Run(target, world, folder)
