@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+WRITING = ".writing-"
 
-def write_text(path: Path, text: str) -> None:
+
+def write_text(path: Path, text: str, prefix: str = WRITING) -> None:
     """Replaces ``path`` by ``text`` so that a reader sees the old or the new content, also after a crash."""
-    with replacing(path) as temporary:
+    with replacing(path, prefix=prefix) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -41,14 +43,15 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, is_flushed: bool = True) -> Iterator[Path]:
+def replacing(path: Path, is_flushed: bool = True, prefix: str = WRITING) -> Iterator[Path]:
     """A temporary path in the folder of ``path`` which, once written, is flushed and takes its place.
 
     Args:
         is_flushed: without it a power cut may leave ``path`` empty: for the many small files of a set that can be
             made again, where the disk would be waited for at each.
+        prefix: of the temporary name. Who sweeps up after kills has one of his own, not to remove what others write.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -30,6 +30,9 @@ SUFFIX = ".ckpt"
 LAST, BEST = "last", "best"
 _STATE, _META = "state.", "meta"
 FORMAT = 1
+# Only the process that has the run writes files of such names, so the next one may remove them.
+_SAVING = ".saving-"
+_LEFTOVERS = (f"{_SAVING}*", ".writing-*.ckpt", ".writing-*.tmp")  # the latter of earlier versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +76,12 @@ def write_checkpoint(
     entries = [{"name": name, "data": ms.Tensor(value)} for name, value in weights.items()]
     entries += [{"name": _STATE + name, "data": ms.Tensor(value)} for name, value in state.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with replacing(path, prefix=_SAVING) as temporary:
         # The framework replaces an existing file by removing it first; here that is our own temporary one.
         with quiet_framework():
             ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)
         summary = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size}
-        write_text(_checksum_file(path), json.dumps(summary, indent=1))
+        write_text(_checksum_file(path), json.dumps(summary, indent=1), _SAVING)
 
 
 def verify(path: Path) -> None:
@@ -253,7 +256,7 @@ class CheckpointFolder:
 
     def point(self, pointer: str, path: Path) -> None:
         """Makes ``last`` or ``best`` name a checkpoint of this folder."""
-        write_text(self.path / pointer, path.name + "\n")
+        write_text(self.path / pointer, path.name + "\n", _SAVING)
 
     def pointed(self, pointer: str) -> Path | None:
         """The file that ``last`` or ``best`` names, if it is there."""
@@ -283,8 +286,9 @@ class CheckpointFolder:
             if path not in protected:
                 path.unlink()
                 _checksum_file(path).unlink(missing_ok=True)
-        for leftover in self.path.glob(".writing-*"):
-            leftover.unlink(missing_ok=True)
+        for pattern in _LEFTOVERS:
+            for leftover in self.path.glob(pattern):
+                leftover.unlink(missing_ok=True)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -136,7 +136,7 @@ def test_killed_again_and_again_and_resumed(root, photos, tiny_model, tmp_path):
             process.send(signal.SIGKILL)
             assert process.end() == -signal.SIGKILL
         if (run / "checkpoints").is_dir():
-            in_writing += bool(list((run / "checkpoints").glob(".writing-*")))
+            in_writing += bool(list((run / "checkpoints").glob(".saving-*")))
             for path in list_checkpoints(run / "checkpoints"):
                 read_checkpoint(path)
             position = newest(run).meta["position"]

@@ -18,6 +18,7 @@ import pytest
 from mindspore import nn
 
 from src.errors import UsageError
+from src.files import replacing
 from src.runs import checkpoint
 from src.runs.checkpoint import (
     BEST,
@@ -287,11 +288,15 @@ def test_a_pointer_leads_to_a_file_of_its_folder_or_nowhere(tmp_path, text):
     assert CheckpointFolder(tmp_path / "run").pointed(LAST) is None
 
 
-def test_leftovers_of_a_kill_are_swept_up(tmp_path):
-    for name in (".writing-abc.ckpt", ".writing-abc.tmp", ".writing-def"):
+def test_leftovers_of_a_kill_are_swept_up_but_nothing_of_another_process(tmp_path):
+    """eval.py writes its tables beside the checkpoints, perhaps at this moment."""
+    for name in (".saving-abc.ckpt", ".saving-abc.tmp", ".saving-def", ".writing-old.ckpt", ".writing-old.tmp"):
         (tmp_path / name).touch()
-    CheckpointFolder(tmp_path).save("net", 1, 1, arrays(), {}, {})
-    assert not list(tmp_path.glob(".*"))
+    with replacing(tmp_path / "per_class.csv") as theirs:
+        CheckpointFolder(tmp_path).save("net", 1, 1, arrays(), {}, {})
+        assert list(tmp_path.glob(".*")) == [theirs]
+        theirs.write_text("class,images,top1\n")
+    assert (tmp_path / "per_class.csv").read_text() == "class,images,top1\n"
 
 
 def test_kills_at_random_moments_leave_whole_checkpoints(tmp_path, root):
@@ -323,7 +328,7 @@ def test_kills_at_random_moments_leave_whole_checkpoints(tmp_path, root):
             time.sleep(rng.uniform(0.005, 0.3))
             os.kill(child, signal.SIGKILL)
             time.sleep(0.05)
-            interrupted += bool(list(folder.path.glob(".writing-*")))
+            interrupted += bool(list(folder.path.glob(".saving-*")))
             files = list_checkpoints(folder.path)
             for path in files:
                 number = read_checkpoint(path).meta["number"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 
@@ -10,6 +11,7 @@ import pytest
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.runs import run
+from src.runs.lock import sole_user
 from src.runs.log import record
 from src.runs.run import started
 from src.settings.config import load_config
@@ -65,6 +67,25 @@ def test_ranks_beside_the_main_one_are_quiet_and_write_nothing(order, tmp_path, 
     assert current.folder.path == tmp_path / "run"
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_folder_in_use_is_refused_before_its_log_is_touched_but_not_to_the_other_ranks(
+    order, tmp_path, monkeypatch, rank
+):
+    monkeypatch.setattr(run, "current_world", lambda: World(rank, 2, rank, "msrun"))
+    refusal = pytest.raises(UsageError, match="in use") if rank == 0 else contextlib.nullcontext()
+    asked = load_config("", {"run_dir": str(tmp_path)})
+    with sole_user(tmp_path), refusal, started(asked, "train"):
+        log.info("within")
+    assert not (tmp_path / "log.txt").exists()
+
+
+def test_a_file_system_without_locks_is_noted_in_the_log(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "sole_user", lambda folder: contextlib.nullcontext("no locks"))
+    with started(load_config("", {"run_dir": str(tmp_path)}), "train"):
+        pass
+    assert (tmp_path / "log.txt").read_text() == "note: no locks\n"
 
 
 def test_a_failure_is_recorded_and_its_log_closed(order, tmp_path, capsys):
