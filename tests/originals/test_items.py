@@ -20,33 +20,9 @@ from src.space.sampler import ChannelSchedule
 from src.space.spaces import LAYOUTS
 from tests.originals.page import PAGE, page
 from tests.originals.table import ROOT, Item, all_items
+from tests.originals.typed import as_typed
 
 ITEMS = all_items()
-# What a reader puts in place of a document's words, here names of things that ``place`` makes.
-FILLED = {
-    "[DEVICE_ID]": "0",
-    "[DEVICE_NUM]": "8",
-    "[RANK_SIZE]": "8",
-    "$RANK_SIZE": "8",
-    "[CUDA_VISIBLE_DEVICES]": "0,1,2,3,4,5,6,7",
-    "[RANK_TABLE_FILE]": "table.json",
-    "[DATA_PATH]": "data",
-    "[DATASET_PATH]": "data",
-    "[DATA_DIR]": "data",
-    "[TRAIN_DATA_DIR]": "data/train",
-    "real_data_path": "data",
-    "[CKPT_FILE/CKPT_DIR]": "ckpt_0",
-    "[CKPT_FILE]": "net.ckpt",
-    "[CKPT_PATH]": "net.ckpt",
-    "[CHECKPOINT]": "net.ckpt",
-    "[CHECKPOINT_FILE]": "net.ckpt",
-    "[PATH_CHECKPOINT]": "net.ckpt",
-    "[CONFIG_PATH]": "gpu_default_config.yaml",
-    "[FILE_FORMAT]": "MINDIR",
-    "[EXPORT_FORMAT]": "MINDIR",
-    "[OUTPUT_FILE_BASE_NAME]": "net",
-    "[BATCH_SIZE]": "1",
-}
 # Folders and files of the documents' authors, which scripts look for before they start anything.
 AUTHORS = {
     "~/hccl_8p.json": "table.json",
@@ -93,12 +69,7 @@ class Start(NamedTuple):
 
 def words_of(line: str, item: Item) -> list[str]:
     """The words of a documented line, from the program on, with a reader's own in place of the document's."""
-    line = re.sub(r"\s*>.*$", "", line)
-    target = item.target or "Ascend"
-    filled = {**FILLED, "[DEVICE_TARGET]": target, "[PLATFORM]": target}
-    words = [
-        re.sub(r"\[[A-Z_/]+\]|\$RANK_SIZE|real_data_path", lambda m: filled[m[0]], word) for word in shlex.split(line)
-    ]
+    words = shlex.split(as_typed(line, item.target))
     return words[words.index("python") :] if "python" in words else words
 
 
