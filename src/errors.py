@@ -29,7 +29,7 @@ class Interrupted(Exception):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the known word closest to ``word``, or an empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.65)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 

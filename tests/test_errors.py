@@ -39,6 +39,7 @@ def test_the_nearest_word_is_offered_if_any_is_near():
     known = ["rmsprop", "momenta", "momentum"]
     assert nearest("momentun", known) == " (did you mean 'momentum'?)"
     assert nearest("adam", known) == ""
+    assert nearest("use_se", ["seed"]) == nearest("name", ["file_name"]) == ""
 
 
 def test_an_error_of_ours_keeps_its_traceback():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +20,11 @@ from src.settings.config import (
     coerce,
     limits_of,
     load_config,
+    network_of,
 )
 from src.settings.sections import PROGRAMS
-from src.settings.upstream_flags import Flag, as_meant_by, flags_of
+from src.settings.upstream.flag import Flag
+from src.settings.upstream_flags import as_meant_by, flags_of
 from src.settings.values import BOOLEAN_WORDS, BOOLEANS, NEARLY_BOOLEAN, as_boolean
 from src.settings.yaml_text import flow
 
@@ -90,7 +93,7 @@ def parse_arguments(argv: list[str], program: str) -> Config:
         UsageError: unknown flag (with its nearest neighbour), one of another program, a missing or unfitting value.
         SystemExit: after printing the help text.
     """
-    upstream = flags_of(program)
+    upstream = flags_of(program, _network_named(argv))
     recipe = ""
     ours: dict[str, Any] = {}
     theirs: dict[str, str] = {}
@@ -101,12 +104,13 @@ def parse_arguments(argv: list[str], program: str) -> Config:
             print(help_text(program))
             raise SystemExit(0)
         flag, has_value, text = _flag_of(word)
+        flag = _as_spelled(word, flag, upstream, [text] if has_value else words[:1])
         if not flag and ("" not in upstream or "" in theirs):
             raise UsageError(f"{word!r} stands alone; values are given as --key value (see --help)")
         if flag and not has_value:
             text = _take_value(flag, upstream.get(flag), words)
         if flag == "config_path":
-            recipe = text
+            recipe = _unless_defaults(text) or recipe
         elif flag in upstream:
             theirs[flag] = text
         elif flag.startswith("model_options."):
@@ -120,13 +124,69 @@ def parse_arguments(argv: list[str], program: str) -> Config:
             _merge(ours, {flag: coerce(flag, text, "command line")})
         else:
             known = [*keys_of(program), *(name for name in upstream if len(name) > 1), "config_path"]
-            raise UsageError(f"there is no flag {word!r}{nearest(flag, known)}")
+            raise UsageError(f"there is no flag {word!r}{nearest(flag.partition('/')[0], known)}")
     overrides = _translate(upstream, theirs)
+    _refuse_two_values(upstream, theirs, ours)
     for key, value in ours.items():
         _merge(overrides, {key: value})
     recipe = recipe or _recipe_of_resumed_run(overrides)
     model = overrides.get("model") or load_config(recipe).model
-    return load_config(recipe, as_meant_by(model, overrides))
+    config = load_config(recipe, as_meant_by(model, overrides))
+    _require_expected(upstream, theirs, config)
+    return config
+
+
+def _network_named(argv: list[str]) -> str:
+    """The network that a command line names, itself or by its recipe or run: on it depends what its flags mean."""
+    named: dict[str, str] = {}
+    for word, following in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        flag, has_value, text = _flag_of(word)
+        named[flag] = text if has_value else following
+    recipe = named.get("config_path") or _recipe_of_resumed_run(named)
+    return named.get("model") or (network_of(recipe) if recipe else "")
+
+
+def _unless_defaults(recipe: str) -> str:
+    """``recipe``, or ``""`` for default_config.yaml as it stands: those values lie below any recipe's."""
+    if Path(recipe).name != "default_config.yaml" or load_config(recipe).changed():
+        return recipe
+    print(f"note: --config_path {recipe}: holds the defaults, which lie below any recipe")
+    return ""
+
+
+def _as_spelled(word: str, flag: str, upstream: Mapping[str, Flag], following: Sequence[str]) -> str:
+    """``flag`` with its hyphens where an original had that spelling for something else than our key.
+
+    Its switch with a number behind it is our key all the same.
+    """
+    spelled = word.lstrip("-").partition("=")[0]
+    if "-" not in spelled or spelled not in upstream:
+        return flag
+    is_number = any(re.match(r"[\d.]", text) and text.lower() not in BOOLEANS for text in following)
+    return flag if upstream[spelled].is_switch and is_number else spelled
+
+
+def _refuse_two_values(upstream: Mapping[str, Flag], theirs: Mapping[str, str], ours: Mapping[str, Any]) -> None:
+    """Raises UsageError where a key is given under two names with two values."""
+    said = {key: (f"--{key} {value}", value) for key, value in ours.items()}
+    for name, text in theirs.items():
+        key = upstream[name].spells
+        if not key or key not in (meant := upstream[name].meaning(text, theirs)):
+            continue
+        shown = f"{_shown(name)} {text}" if name else repr(text)
+        value = coerce(key, meant[key], shown)
+        first, known = said.setdefault(key, (shown, value))
+        if known != value:
+            raise UsageError(f"{first} and {shown} are two values of one key, {key}; leave one of them out")
+
+
+def _require_expected(upstream: Mapping[str, Flag], theirs: Mapping[str, str], config: Config) -> None:
+    """Raises UsageError unless the keys that flags without a key of their own expect have their values."""
+    for name, text in theirs.items():
+        key = upstream[name].expects
+        if key and coerce(key, text, _shown(name)) != config[key]:
+            shown = f"{_shown(name)} {text}"
+            raise UsageError(f"{shown}: here it is {key}, which is {config[key]}; give --{key} {text} too")
 
 
 def keys_of(program: str) -> list[str]:
@@ -152,10 +212,10 @@ def _recipe_of_resumed_run(overrides: Mapping[str, Any]) -> str:
 
 def _flag_of(word: str) -> tuple[str, bool, str]:
     """Name of the flag (empty for a bare argument), whether a value is joined to it, and that value."""
-    if not re.match(r"-{1,2}[A-Za-z]", word):
+    if not re.match(r"-{1,2}[A-Za-z_]", word):
         return "", True, word
     flag, joined, text = word.lstrip("-").partition("=")
-    return flag.replace("-", "_"), bool(joined), text
+    return "config_path" if flag == "_config_path" else flag.replace("-", "_"), bool(joined), text
 
 
 def _translate(upstream: Mapping[str, Flag], given: Mapping[str, str]) -> dict[str, Any]:
@@ -165,8 +225,9 @@ def _translate(upstream: Mapping[str, Flag], given: Mapping[str, str]) -> dict[s
         if name not in given:
             continue
         shown = _shown(name) if name else repr(given[name])
-        for key, value in flag.meaning(_boolean(given[name], shown) if flag.is_switch else given[name]).items():
-            _merge(overrides, {key: coerce(key, value, shown)})
+        value = _boolean(given[name], shown) if flag.is_switch else given[name]
+        for key, meant in flag.meaning(value, given).items():
+            _merge(overrides, {key: coerce(key, meant, shown)})
         if flag.note:
             print(f"note: {shown}: {flag.note}")
     return overrides

@@ -160,6 +160,11 @@ def find_recipe(name: str) -> Path:
     raise UsageError(f"there is no configuration {name!r}{nearest(name, recipes)}; `ls configs` shows the recipes")
 
 
+def network_of(recipe: str) -> str:
+    """The network that a recipe or the configuration of a run names, or ``""``."""
+    return digits_network(recipe) or str(read_yaml(find_recipe(recipe)).get("model") or "")
+
+
 def _of_file(written: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
     """Keys and values in a file of this version or an earlier one, and a line on each value that is no more."""
     values, notes = {}, []

@@ -225,7 +225,7 @@ class Search(Section):
     search_scope: Literal["joint", "blocks", "channels", "blocks_then_channels", "channels_then_blocks"] = _key("joint", "what is searched, and in which order")
     fixed_block_choices: WholeNumbers = _key([], "blocks held while channels are searched ([]: the first block everywhere)")
     fixed_channel_choices: WholeNumbers = _key([], "channels held while blocks are searched ([]: scale 1.0, or the next above)")
-    search_constraints: Options = _key({}, "{flops: [low, high], params: ..., macs: ..., score: ..., latency: ...}, M or ms, 0: unbounded")
+    search_constraints: Options = _key({}, "{flops: [low, high], params: ..., macs: ..., score: ..., latency: ..., flops_ratio: ..., params_ratio: ...}, M, ms or shares of comparison_model's, 0: unbounded")
     search_target: Literal["accuracy", "balanced"] = _key("accuracy", "balanced: accuracy less score_ratio times the normalised score")
     score_ratio: Number = _key(1.0, "weight of the score in search_target: balanced", ge=0)
     comparison_model: Text = _key("SinglePathOneShot", "SinglePathOneShot, MobileNetV3_large, MobileNetV2_1.4 or ShuffleNetV2+_medium")

@@ -75,6 +75,16 @@ def score_table(space: Space, model: str = "SinglePathOneShot") -> Table:
     )
 
 
+def ratio_tables(space: Space, model: str = "SinglePathOneShot") -> dict[str, Table]:
+    """Operations and parameters over the comparison model's, as cost tables ``flops_ratio`` and ``params_ratio``."""
+    tables, reference = cost_tables(space), comparison(model)
+    millions = {"flops": reference.flops, "params": reference.params}
+    return {
+        f"{cost}_ratio": dataclasses.replace(tables[cost], name=f"{cost}_ratio", unit="", divisor=number * MILLION)
+        for cost, number in millions.items()
+    }
+
+
 def main(argv: list[str]) -> None:
     """Markdown: costs and scores of the published choices; a score with * meets upstream's rule for a searched path."""
     if argv:

@@ -18,7 +18,7 @@ from src.space.constraints import Constraints, read_bounds
 from src.space.cost import Table, cost_tables
 from src.space.evolution import Search, TwoStageSearch
 from src.space.journal import Journal
-from src.space.score import score_table
+from src.space.score import ratio_tables, score_table
 from src.space.spaces import Architecture, Domain, Space, from_genes
 from src.supernet.latency import read_latency_table
 
@@ -52,7 +52,8 @@ class Scores(Protocol):
 
 def tables_of(config: Config, space: Space) -> dict[str, Table]:
     """Every cost a path can be constrained by."""
-    tables = {**cost_tables(space), "score": score_table(space, config.comparison_model)}
+    model = config.comparison_model
+    tables = {**cost_tables(space), "score": score_table(space, model), **ratio_tables(space, model)}
     if config.latency_table:
         tables["latency"] = read_latency_table(Path(config.latency_table), space)
     return tables

@@ -9,7 +9,7 @@ import pytest
 from src.errors import UsageError
 from src.space import cost, score
 from src.space.cost import cost_tables, lookup_table, lookup_table_name, supernet_params, write_lookup_table
-from src.space.score import COMPARISONS, normalized_score, qualifies, score_table, sum_score
+from src.space.score import COMPARISONS, normalized_score, qualifies, ratio_tables, score_table, sum_score
 from src.space.spaces import LAYOUTS, PUBLISHED, Architecture, Domain, create_space, to_genes
 from tests.skipping import SKIPPING
 
@@ -264,6 +264,13 @@ def test_score_table_is_the_score(model):
         for flops, params in zip(tables["flops"].totals(genes), tables["params"].totals(genes), strict=True)
     ]
     np.testing.assert_allclose(score_table(PLUS, model).totals(genes), expected, rtol=1e-12)
+
+
+def test_ratio_tables_are_costs_over_the_comparison_models():
+    genes, costs = Domain.of(PLUS).sample(np.random.default_rng(1), 20), cost_tables(PLUS)
+    ratios = ratio_tables(PLUS, "MobileNetV3_large")
+    np.testing.assert_allclose(ratios["flops_ratio"].totals(genes), costs["flops"].totals(genes) / 217, rtol=1e-12)
+    np.testing.assert_allclose(ratios["params_ratio"].totals(genes), costs["params"].totals(genes) / 5.4, rtol=1e-12)
 
 
 def test_unknown_comparison_is_refused():

@@ -165,6 +165,7 @@ def test_a_second_stage_holds_the_best_of_the_first(tmp_path, scope, first, give
         ({"search_target": "acc"}, "it can be accuracy, balanced"),
         ({"search_method": "pareto", "search_objectives": ["flop"]}, "did you mean 'flops'"),
         ({"search_constraints": {"flops": [0, 0.1]}}, "flops can be from 0.35945"),
+        ({"search_constraints": {"params_ratio": [2, 0]}}, "params_ratio can be from"),
         ({"search_constraints": {"latency": [0, 1]}}, "latency needs --latency_table FILE"),
         ({"search_constraints": {"flop": [0, 1]}}, "did you mean 'flops'"),
         ({"search_constraints": {"flops": [2, 1]}}, "lower bound 2 above its upper bound 1"),
