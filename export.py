@@ -6,10 +6,11 @@ import argparse
 import sys
 
 from src.errors import RunFailed, UsageError, run
+from src.export.described import SUFFIX
 from src.export.formats import FORMATS, runner, write
 from src.export.graph import graph_of
 from src.export.int8 import check_int8, export_int8
-from src.export.manifest import SUFFIX, file_entry, write_manifest
+from src.export.manifest import file_entry, write_manifest
 from src.export.merge_bn import merge_batch_norm
 from src.export.mindir_v1 import rewrite_file
 from src.export.options import name_of, parse

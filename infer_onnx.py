@@ -12,8 +12,8 @@ from src.data.labels import labels_of
 from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
 from src.export.accuracy import accuracy
+from src.export.described import read_manifest
 from src.export.formats import onnx_runner
-from src.export.manifest import read_manifest
 
 PROVIDERS = {"CPU": "CPUExecutionProvider", "GPU": "CUDAExecutionProvider", "Ascend": "CANNExecutionProvider"}
 

@@ -41,19 +41,51 @@ keep_earlier() { # NAME
     echo "earlier $1 kept as $1.$number"
 }
 
-# MINDIR DATA LABEL_FILE ("": made from the class folders) DEVICE_TYPE DEVICE_ID
+# True classes of the images of DATA into FILE, numbered as the export numbers them.
+make_labels() { # MINDIR DATA FILE
+    local manifest=${1%.mindir}.manifest.json
+    local -a words=(--img_path "$2" --output_name "$3")
+    [[ ! -f $manifest ]] || words+=(--class_map "$manifest")
+    PYTHONPATH=$ROOT python -m src.data.labels "${words[@]}" >acc.log 2>&1 \
+        || stage_failed "making the labels failed" "$PWD/acc.log"
+}
+
+# MINDIR DATA DEVICE_TYPE DEVICE_ID: sets status
+predict() {
+    status=0
+    # 3: errors only; Lite's start-up warnings are not for users.
+    GLOG_v=${GLOG_v:-3} "$ROOT/ascend310_infer/out/main" --mindir_path "$1" --dataset_path "$2" \
+        --result_path result_Files --device_type "$3" --device_id "$4" >infer.log 2>&1 || status=$?
+}
+
+# FORM MINDIR DATA LABELS DEVICE_TYPE DEVICE_ID. The form says whose words acc.log has and what LABELS are:
+#   spnasnet        made from the class folders
+#   shufflenetv1    a file, "" makes it
+#   proxylessnas    y makes preprocess_Result/imagenet_label.json, n takes it as it is there
 infer() {
-    local mindir data label_file device_type=$4 device_id=$5 status=0 name manifest
-    local -a labels score skip=()
-    mindir=$(existing MINDIR_PATH "$1" -f)
-    data=$(existing DATA_PATH "$2" -d)
-    label_file=$3
-    [[ -z $label_file ]] || label_file=$(existing LABEL_FILE "$3" -f)
+    local form=$1 mindir data labels=$4 device_type=$5 device_id=$6 status name made=""
+    local -a score=(--result_path result_Files) skip=()
+    mindir=$(existing MINDIR_PATH "$2" -f)
+    data=$(existing DATA_PATH "$3" -d)
+    case $form in
+        spnasnet) made=$PWD/imagenet_label.json score+=(--label_path "$PWD/imagenet_label.json") ;;
+        shufflenetv1)
+            [[ -n $labels ]] || made=$PWD/imagenet_label.json
+            [[ -z $labels ]] || labels=$(existing LABEL_FILE "$labels" -f)
+            score+=(--label_file "${labels:-$made}")
+            ;;
+        proxylessnas)
+            [[ $labels != y ]] || made=$PWD/preprocess_Result/imagenet_label.json
+            [[ $labels != n || -f preprocess_Result/imagenet_label.json ]] \
+                || fail "NEED_PREPROCESS n: there is no preprocess_Result/imagenet_label.json here yet; y makes it"
+            score=(--result_dir result_Files --dataset_name imagenet2012)
+            ;;
+    esac
     [[ $device_id =~ ^(0|[1-9][0-9]{0,5})$ ]] || fail "DEVICE_ID must be a whole number, not '$device_id'"
     [[ $device_type =~ ^(CPU|GPU|Ascend|Ascend310|Ascend910)$ ]] \
         || fail "DEVICE_TYPE must be CPU, GPU, Ascend310 or Ascend910, not '$device_type'"
     [[ -z ${SKIP_BAD_IMAGES:-} ]] || skip=(--skip_bad_images)
-    for name in result_Files time_Result build.log infer.log acc.log; do
+    for name in result_Files time_Result lite_Model build.log infer.log acc.log; do
         keep_earlier "$name"
     done
 
@@ -62,27 +94,23 @@ infer() {
     PYTHON=$(command -v python || command -v python3) bash "$ROOT/ascend310_infer/build.sh" "${fetch[@]}" >build.log 2>&1 \
         || stage_failed "compile app code failed" "$PWD/build.log"
 
-    # 3: errors only; Lite's start-up warnings are not for users.
-    GLOG_v=${GLOG_v:-3} "$ROOT/ascend310_infer/out/main" --mindir_path "$mindir" --dataset_path "$data" \
-        --result_path result_Files --device_type "$device_type" --device_id "$device_id" >infer.log 2>&1 || status=$?
+    predict "$mindir" "$data" "$device_type" "$device_id"
+    if ((status == 4)); then # this Lite cannot build the model
+        PYTHONPATH=$ROOT python -m src.export.mindir_v1 "$mindir" lite_Model >>infer.log 2>&1 \
+            || stage_failed "execute inference failed" "$PWD/infer.log"
+        tail -n 1 infer.log
+        predict "$PWD/lite_Model/${mindir##*/}" "$data" "$device_type" "$device_id"
+    fi
     if ((status != 0)) && ! ((status == 3 && ${#skip[@]})); then
         stage_failed "execute inference failed" "$PWD/infer.log"
     fi
     cat infer.log
 
-    manifest=${mindir%.mindir}.manifest.json
-    if [[ -z $label_file ]]; then
-        labels=(--img_path "$data" --output_name "$PWD/imagenet_label.json")
-        [[ ! -f $manifest ]] || labels+=(--class_map "$manifest")
-        PYTHONPATH=$ROOT python -m src.data.labels "${labels[@]}" >acc.log 2>&1 \
-            || stage_failed "making the labels failed" "$PWD/acc.log"
-        score=(--label_path "$PWD/imagenet_label.json")
-    elif [[ $(head -c 1 -- "$label_file") == "{" ]]; then
-        score=(--label_path "$label_file")
-    else
-        score=(--label_file "$label_file")
+    if [[ -n $made ]]; then
+        mkdir -p -- "${made%/*}"
+        make_labels "$mindir" "$data" "$made"
     fi
-    python "$ROOT/postprocess.py" --result_path result_Files "${score[@]}" "${skip[@]}" >acc.log 2>&1 \
+    python "$ROOT/postprocess.py" "${score[@]}" "${skip[@]}" >acc.log 2>&1 \
         || stage_failed "calculate accuracy failed" "$PWD/acc.log"
     cat acc.log
 }

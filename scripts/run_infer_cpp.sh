@@ -9,4 +9,4 @@ if (($# < 4 || $# > 5)); then
     printf 'LABEL_FILE: lines name:class or JSON, as python -m src.data.labels writes; "" makes it. DEVICE_TYPE: Ascend, GPU, CPU.\n' >&2
     exit 2
 fi
-infer "$1" "$2" "$3" "$4" "${5:-0}"
+infer shufflenetv1 "$1" "$2" "$3" "$4" "${5:-0}"

@@ -12,6 +12,7 @@ enum ExitStatus : int {
   kExitFailed = 1,     // model, device or disk
   kExitUsage = 2,      // command line or manifest
   kExitBadImages = 3,  // every good image was predicted, at least one could not be read
+  kExitNoModel = 4,    // this MindSpore Lite cannot build the model
 };
 
 class UsageError : public std::runtime_error {
@@ -23,6 +24,12 @@ class UsageError : public std::runtime_error {
 class Failure : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+};
+
+// This MindSpore Lite cannot build the model: often one that is newer than it reads.
+class ModelRefused : public Failure {
+ public:
+  using Failure::Failure;
 };
 
 // One image cannot be read. The message does not repeat its path.

@@ -57,8 +57,13 @@ LiteModel::LiteModel(std::string_view mindir, const Options& options) : runtime_
   const auto context = std::make_shared<mindspore::Context>();
   context->SetThreadNum(options.threads);
   context->MutableDeviceInfo().push_back(DeviceInfo(options));
-  Check(runtime_->model.Build(mindir.data(), mindir.size(), mindspore::kMindIR, context),
-        "MindSpore Lite cannot build the model (Lite 2.0 reads what `export.py --mindir_for lite-2.0` writes)");
+  const mindspore::Status built = runtime_->model.Build(mindir.data(), mindir.size(), mindspore::kMindIR, context);
+  if (!built.IsOk()) {
+    throw ModelRefused(
+        "MindSpore Lite cannot build the model (Lite 2.0 reads what `export.py --mindir_for lite-2.0` "
+        "writes, and `python -m src.export.mindir_v1 FILE FOLDER` rewrites a file as that): " +
+        built.ToString());
+  }
   runtime_->inputs = runtime_->model.GetInputs();
   if (runtime_->inputs.size() != 1)
     throw UsageError("the model has " + std::to_string(runtime_->inputs.size()) + " inputs, not one");

@@ -126,6 +126,9 @@ int main(int argc, char** argv) {
   } catch (const infer::UsageError& error) {
     std::cerr << "error: " << error.what() << '\n';
     status = infer::kExitUsage;
+  } catch (const infer::ModelRefused& error) {
+    std::cerr << "error: " << error.what() << '\n';
+    status = infer::kExitNoModel;
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << '\n';
   }

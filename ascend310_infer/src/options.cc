@@ -106,7 +106,7 @@ Predicts every image of a folder (class folders at any depth, or images lying in
   --version               print the version of MindSpore Lite
 
 Exit status: 0 done; 1 model, device or disk failed; 2 wrong command line or manifest; 3 done, but some images could
-not be read (named on standard error and in index.jsonl).
+not be read (named on standard error and in index.jsonl); 4 this MindSpore Lite cannot build the model.
 )";
 }
 

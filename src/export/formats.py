@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,13 +36,17 @@ def write(graph: Graph, path: Path, file_format: str, target: str = "CPU") -> No
     if file_format == "AIR" and target != "Ascend":
         raise UsageError(f"--file_format AIR needs an Ascend device, this is {target}: choose MINDIR or ONNX")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as unfinished:
+    # The framework takes no path with a space, a comma or a letter beyond ASCII in it.
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / f"network{path.suffix}"
         if file_format == "ONNX":
             names = {"input_names": [INPUT_NAME], "output_names": [OUTPUT_NAME]}
-            ms.onnx.export(graph.cell, graph.placeholder(), file_name=str(unfinished), **names)
+            ms.onnx.export(graph.cell, graph.placeholder(), file_name=str(plain), **names)
         else:
             with contextlib.redirect_stdout(io.StringIO()):  # the framework prints of its progress
-                ms.export(graph.cell, graph.placeholder(), file_name=str(unfinished), file_format=file_format)
+                ms.export(graph.cell, graph.placeholder(), file_name=str(plain), file_format=file_format)
+        with replacing(path) as unfinished:
+            shutil.copyfile(plain, unfinished)
 
 
 def runner(path: Path, file_format: str) -> Run:

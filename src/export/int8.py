@@ -18,9 +18,10 @@ from src.data.labels import labels_of
 from src.errors import UsageError
 from src.export import lite
 from src.export.accuracy import count_hits
+from src.export.described import manifest_path
 from src.export.formats import FORMATS, onnx_runner, write
 from src.export.graph import Graph, graph_of
-from src.export.manifest import file_entry, manifest_path, write_manifest
+from src.export.manifest import file_entry, write_manifest
 from src.export.merge_bn import merge_batch_norm
 from src.export.parity import batches, compare, logits_of_file, some_images
 from src.export.quantize import quantize_int8

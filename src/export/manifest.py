@@ -1,17 +1,14 @@
-"""``<name>.manifest.json``: everything a program needs to use an exported file rightly."""
+"""``<name>.manifest.json``: everything a program needs to use an exported file rightly. `described.py` reads it."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnxruntime
 
-from src.errors import UsageError
 from src.export.graph import INPUT_NAME, OUTPUT_NAME, Graph
 from src.export.parity import Parity
 from src.export.source import Source
@@ -19,12 +16,6 @@ from src.files import sha256, write_json
 from src.machine.device import versions
 
 FORMAT = 1
-SUFFIX = ".manifest.json"
-
-
-def manifest_path(file: Path) -> Path:
-    """``out/net.onnx`` -> ``out/net.manifest.json``."""
-    return file.with_name(file.stem + SUFFIX)
 
 
 def file_entry(path: Path, file_format: str, graph: Graph, num_classes: int, parity: Parity | None) -> dict[str, Any]:
@@ -61,22 +52,3 @@ def write_manifest(path: Path, source: Source, files: list[dict[str, Any]], merg
         "versions": {**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
     write_json(path, content)
-
-
-def read_manifest(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The manifest beside an exported file and its entry for that file, whose checksum must be right.
-
-    Raises:
-        UsageError: none there, damaged, of another file, or the file was changed since.
-    """
-    path = manifest_path(file)
-    try:
-        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        entry = next(entry for entry in content["files"] if entry["file"] == file.name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read: export {file.name} again with export.py") from error
-    except StopIteration:
-        raise UsageError(f"{path} does not describe {file.name}: export it again with export.py") from None
-    if sha256(file) != entry["sha256"]:
-        raise UsageError(f"{file} is not the file that {path.name} describes: export it again")
-    return dict(content), entry

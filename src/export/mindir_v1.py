@@ -2,19 +2,43 @@
 
 Version 3 calls most operators as functions: what used to be attributes of a primitive are constant inputs of the
 node. Here they become attributes again. Weights are not touched, so the file keeps its size and its numbers.
+
+``python -m src.export.mindir_v1 FILE FOLDER`` writes FILE's network, and its manifest if it has one, into FOLDER.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-from mindspore.train import mind_ir_pb2 as mind_ir
+from google.protobuf.message import DecodeError
 
-from src.errors import UsageError
-from src.files import replacing
+from src.errors import UsageError, run
+from src.export.described import manifest_path, read_manifest
+from src.files import replacing, sha256, write_json
 
+
+def _schema() -> ModuleType:
+    """MindSpore's classes of a MindIR file, read without the framework around them, which takes seconds to import.
+
+    Raises:
+        UsageError: there is no MindSpore on this machine.
+    """
+    package = importlib.util.find_spec("mindspore")
+    if package is None or not package.submodule_search_locations:
+        raise UsageError("a MindIR is rewritten with MindSpore's classes, and MindSpore is not installed here")
+    file = Path(package.submodule_search_locations[0]) / "train" / "mind_ir_pb2.py"
+    spec = importlib.util.spec_from_file_location("mind_ir_pb2", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+mind_ir = _schema()
 VERSION = 1
 READABLE = 3  # what MindSpore 2.10 writes
 _REFERENCE = "REF::"
@@ -80,9 +104,38 @@ def rewrite_file(path: Path) -> None:
     Raises:
         UsageError: another version, or operators this module does not know; all of them are named.
     """
+    _write(_rewritten(path), path)
+
+
+def rewrite_into(path: Path, folder: Path) -> Path:
+    """The same network as version 1 in a file of the same name in ``folder``, with a manifest if ``path`` has one.
+
+    Raises:
+        UsageError: as :func:`rewrite_file`; or ``path`` is not the file that its manifest describes.
+    """
+    described = read_manifest(path) if manifest_path(path).is_file() else None
+    model = _rewritten(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / path.name
+    _write(model, target)
+    if described:
+        manifest, entry = described
+        entry |= {"bytes": target.stat().st_size, "sha256": sha256(target)}
+        write_json(manifest_path(target), manifest)
+    return target
+
+
+def _rewritten(path: Path) -> mind_ir.ModelProto:
     model = mind_ir.ModelProto()
-    model.ParseFromString(path.read_bytes())
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise UsageError(f"{path} is no whole MindIR file") from error
     rewrite(model)
+    return model
+
+
+def _write(model: mind_ir.ModelProto, path: Path) -> None:
     with replacing(path) as unfinished:
         unfinished.write_bytes(model.SerializeToString())
 
@@ -162,3 +215,19 @@ def _drop_unused_constants(graph: mind_ir.GraphProto) -> None:
     kept = [node for node in graph.node if node.op_type != "Constant" or node.output[0] in used]
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def main(argv: list[str]) -> None:
+    """The command line; see the module's description."""
+    parser = argparse.ArgumentParser(prog="python -m src.export.mindir_v1", description=__doc__.split("\n\n")[0])
+    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    given = parser.parse_args(argv)
+    if not given.file.is_file():
+        raise UsageError(f"there is no file {given.file}")
+    target = rewrite_into(given.file, given.folder)
+    print(f"{given.file.name} is of MindSpore 2.10 and newer than this MindSpore Lite reads: rewritten as {target}")
+
+
+if __name__ == "__main__":
+    run(main)

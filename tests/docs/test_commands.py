@@ -37,6 +37,7 @@ RUN_BY = {
     "src.data.labels": ("data/test_labels.py", "main("),
     "src.data.sample": ("data/test_sample.py", "main("),
     "src.data.split": ("data/test_split.py", "main("),
+    "src.export.mindir_v1": ("e2e/test_infer_310.py", "lite_Model"),
     "src.launch.rank_tables": ("launch/test_rank_tables.py", "run(main, "),
     "src.settings.generate": ("docs/test_contributing.py", '"src.settings.generate"'),
     "src.space.cost": ("space/test_cost.py", "cost.main("),

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import mindspore as ms
@@ -12,19 +14,21 @@ from mindspore import Tensor, nn
 import export
 from src.data.preprocessing import Preprocessing
 from src.errors import RunFailed, UsageError
+from src.export.described import manifest_path, read_manifest
 from src.export.formats import runner
 from src.export.graph import graph_of
-from src.export.manifest import read_manifest
 from src.export.merge_bn import merge_batch_norm
-from src.export.mindir_v1 import VERSION, rewrite
+from src.export.mindir_v1 import VERSION, mind_ir, rewrite, rewrite_into
 from src.export.options import name_of, parse
 from src.export.parity import compare, some_images
+from src.files import sha256
 from src.models import create_model, list_models
 from src.models.layers import BatchNorm, ConvNormAct
 from src.runs.checkpoint import trained_of
 from tests.exported import checkpoint, lively
 
 CLASSES = ["class0", "class1", "class2"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def exported(path: Path, folder: Path, photos: Path, *flags: str) -> dict:
@@ -55,8 +59,12 @@ def exported(path: Path, folder: Path, photos: Path, *flags: str) -> dict:
     ],
 )
 def test_files_compute_what_the_network_computes(tmp_path, photos, tiny_model, model, options, merged, flags):
-    path = checkpoint(tmp_path, model, CLASSES, **options)
-    manifest = exported(path, tmp_path, photos, "--file_format", "MINDIR,ONNX", *flags)
+    """Also in a folder, and from a checkpoint, whose path the framework's own export refuses."""
+    folder = tmp_path / "my networks, 网络 é"
+    folder.mkdir()
+    path = checkpoint(folder, model, CLASSES, **options)
+    manifest = exported(path, folder, photos, "--file_format", "MINDIR,ONNX", *flags)
+    assert {file.suffix for file in folder.iterdir()} == {".ckpt", ".json", ".mindir", ".onnx"}  # nothing half written
     assert [entry["format"] for entry in manifest["files"]] == ["MINDIR", "ONNX"]
     for entry in manifest["files"]:
         assert entry["parity"]["images"] == 13
@@ -64,7 +72,7 @@ def test_files_compute_what_the_network_computes(tmp_path, photos, tiny_model, m
         assert entry["parity"]["largest_difference"] <= 1e-4 * max(1, entry["parity"]["largest_logit"])
     assert manifest["merged_batch_norms"] == (merged if "--merge_bn" in flags else 0)
     assert manifest["classes"] == CLASSES
-    assert read_manifest(tmp_path / "net.onnx")[1]["input"]["is_normalised"] == ("--preprocess" not in flags)
+    assert read_manifest(folder / "net.onnx")[1]["input"]["is_normalised"] == ("--preprocess" not in flags)
 
 
 @pytest.mark.slow
@@ -181,6 +189,42 @@ def test_mindir_numbers_shared_between_operators_keep_their_meaning(tmp_path):
     assert np.abs(again - cell(Tensor(images)).asnumpy()).max() < 1e-6
     with pytest.raises(UsageError, match="has version 1"):
         rewrite(model)
+
+
+def test_a_mindir_is_rewritten_into_a_folder_with_its_manifest(tmp_path):
+    """As ``run_infer_310.sh`` has it done; a file that was changed since its export is not taken."""
+    network = mind_ir.ModelProto(mind_ir_version=3)
+    network.graph.name = "network"
+    file, folder = tmp_path / "a net, é.mindir", tmp_path / "lite_Model"
+    file.write_bytes(network.SerializeToString())
+    entry = {"file": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
+    text = json.dumps({"classes": ["a"], "files": [{"file": "other.onnx"}, entry]})
+    manifest_path(file).write_text(text)
+    assert rewrite_into(file, folder) == folder / file.name
+    rewritten = mind_ir.ModelProto.FromString((folder / file.name).read_bytes())
+    assert (rewritten.mind_ir_version, rewritten.graph.name) == (VERSION, "network")
+    manifest, entry = read_manifest(folder / file.name)
+    assert (manifest["classes"], manifest["files"][0]) == (["a"], {"file": "other.onnx"})
+    assert entry["bytes"] == (folder / file.name).stat().st_size
+
+    with pytest.raises(UsageError, match="has version 1"):
+        rewrite_into(folder / file.name, tmp_path / "again")
+    manifest_path(file).write_text(text.replace(sha256(file), "0" * 64))
+    with pytest.raises(UsageError, match="not the file that"):
+        rewrite_into(file, folder)
+    manifest_path(file).unlink()
+    rewrite_into(file, tmp_path / "alone")
+    assert [path.name for path in (tmp_path / "alone").iterdir()] == [file.name]
+    file.write_bytes(b"no MindIR")
+    with pytest.raises(UsageError, match="no whole MindIR file"):
+        rewrite_into(file, folder)
+    assert not (tmp_path / "again").exists()
+
+
+def test_rewriting_a_mindir_does_not_import_the_framework():
+    code = "import sys, src.export.mindir_v1; print('mindspore' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_normalisation_inside_equals_outside(tiny_model):
