@@ -54,6 +54,7 @@ def as_trained(path: Path, config: Config) -> tuple[Config, Trained | None]:
     taken = ["label_smoothing", "label_smoothing_form"]
     if not (config.val_data_path or config.data_path):
         taken += ["val_data_path", "data_path"]
+        trained.config.require_inputs("val_data_path" if trained.config.val_data_path else "data_path")
     changes = {key: trained.config[key] for key in taken}
     return config.replace(model=trained.model, model_options=trained.model_options, **changes), trained
 

@@ -22,12 +22,13 @@ from src.files import sha256
 from src.machine.ranks import all_reduce_sum, leave
 from src.machine.stop import StopRequest
 from src.runs.checkpoint import SUFFIX, load_checkpoint, read_checkpoint
-from src.runs.folder import LAST, checkpoints_of, is_run
+from src.runs.folder import LAST, checkpoints_of
 from src.runs.log import progress, record
 from src.runs.run import Run, started
 from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments, split_command
 from src.settings.config import Config, load_config
+from src.settings.run_folders import JOURNAL, is_run
 from src.space.evolution import Search
 from src.space.journal import Journal
 from src.space.spaces import Space, from_genes
@@ -39,8 +40,6 @@ from src.supernet.subnet import cut_out, path_of, write_subnet
 from src.training import parts as build
 
 log = logging.getLogger("src.search")
-
-JOURNAL = "journal.jsonl"
 
 
 class TrainedSupernet(NamedTuple):
@@ -64,8 +63,10 @@ def main(argv: list[str]) -> None:
         with started(config, "export_subnet") as current:
             export_subnet(value, config, current)
     else:
+        config = going_on(config)
+        config.require_inputs("supernet", "data_path", "val_data_path", "latency_table")
         trained = supernet_of_run(config.supernet)
-        with started(going_on(config), "search") as current:
+        with started(config, "search") as current:
             search(config, trained, current)
 
 
@@ -116,10 +117,8 @@ def search(config: Config, trained: TrainedSupernet, current: Run) -> None:
     tables = tables_of(config, trained.space)
     the_search = search_of(config, trained.space, tables)
     header = header_of(config, trained.space, sha256(trained.checkpoint))
-    journal = Journal(folder.path / JOURNAL, header, is_writing=world.is_main)
+    journal = Journal(folder.path / JOURNAL, header, world.is_main, lambda: folder.write_config(config))
     all_reduce_sum([0])  # every rank has read the journal before rank 0 adds to it
-    if world.is_main:
-        folder.write_config(config.replace(resume=""))
     log.info(f"searching {trained.checkpoint} on {current}")
     scores, scored_on = scores_of(config, trained)
     log.info(f"constraints: {the_search.constraints}; at most {the_search.total()} paths, scored on {scored_on}")
@@ -134,6 +133,7 @@ def search(config: Config, trained: TrainedSupernet, current: Run) -> None:
 
         candidates = run_search(the_search, scores, journal, world, after_each)
     if world.is_main:
+        folder.write_config(config)
         ranked = [candidates[index] for index in ranking(the_search, candidates)]
         search_report.write_results(
             folder.path, config, trained.facts.config, trained.space, tables, candidates, ranked, scored_on

@@ -64,11 +64,19 @@ def train(config: Config, current: Run) -> None:
     num_classes = build.classes_in_head(config, classes)
     loss = build.loss_of(config, num_classes)
     rates = build.learning_rates_of(config, train_data.steps_per_epoch, world)
+    own = config.replace(pretrained="") if resumed else config
     if config.train_supernet:
-        parts = supernet.parts_of(config, loss, rates, train_data, preprocessing, world)
+        parts = supernet.parts_of(own, loss, rates, train_data, preprocessing, world)
     else:
-        parts = build.parts_of(config, loss, rates, world)
+        parts = build.parts_of(own, loss, rates, world)
     network, step, evaluator = parts
+
+    def keep() -> None:
+        folder.write_config(config)
+        folder.write_json("classes.json", classes)
+        if split:
+            split.write(folder.path / SPLIT_FILE)
+
     trainer = Trainer(
         config=config,
         network=network,
@@ -83,13 +91,14 @@ def train(config: Config, current: Run) -> None:
             num_classes,
             list(classes),
             preprocessing,
-            config,
+            config.kept(),
             versions(),
             describe_device(target),
         ),
         run=folder,
         world=world,
         is_sinking=uses_sink(config.sink, target) and not config.train_supernet,
+        keep=keep,
     )
     if resumed:
         trainer.restore(read_checkpoint(resumed))
@@ -97,11 +106,6 @@ def train(config: Config, current: Run) -> None:
     if world.size > 1:
         broadcast_parameters(network.get_parameters())
 
-    if world.is_main:
-        folder.write_config(config.replace(resume=""))
-        folder.write_json("classes.json", classes)
-        if split:
-            split.write(folder.path / SPLIT_FILE)
     log.info(to_yaml(config.changed()).rstrip())
     log.debug(f"all of it:\n{config.to_yaml().rstrip()}")
     log.info(

@@ -92,8 +92,10 @@ def _validation_folder(config: Config) -> str:
 def _remembered_validation_folder(trained: Trained) -> str:
     """The one that the network was validated with, if it is still there."""
     try:
+        trained.config.require_inputs("val_data_path", "data_path")
         return _validation_folder(trained.config)
-    except UsageError:
+    except UsageError as error:
+        print(f"note: {error}; until then the export is checked with two photographs of scikit-learn")
         return ""
 
 

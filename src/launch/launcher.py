@@ -36,6 +36,7 @@ if __name__ == "__main__":  # by its path, from any folder
 from src.errors import UsageError, run  # noqa: E402
 from src.files import fresh_folder  # noqa: E402
 from src.launch.watch import Job, Signals, adopt_orphans, watch  # noqa: E402
+from src.settings.run_folders import run_going_on, search_of  # noqa: E402
 
 RANK = str(Path(__file__).resolve().with_name("rank.py"))
 LAUNCHERS = ("none", "msrun", "mpirun", "rank_table")
@@ -124,7 +125,11 @@ def open_folders(options: Options, nodes: Nodes) -> tuple[Path, Path]:
     run_dir = value_of(options.command, "run_dir")
     resumed = value_of(options.command, "resume")
     if options.makes_run and not run_dir:
-        if resumed and resumed != "auto" and Path(resumed).is_dir():
+        recipe = value_of(options.command, "config_path")
+        run = run_going_on(resumed, "", recipe)
+        if run or (Path(options.command[0]).name == "search.py" and (run := search_of(recipe))):
+            run_dir = str(run)
+        elif resumed and resumed != "auto" and Path(resumed).is_dir():
             run_dir = resumed
         elif nodes.number > 1:
             raise UsageError("several machines write one run: add --run_dir FOLDER, one that all of them see")

@@ -62,9 +62,13 @@ def _checksum_file(path: Path) -> Path:
 
 
 def write_checkpoint(
-    path: Path, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], meta: Mapping[str, Any]
+    path: Path,
+    weights: Mapping[str, np.ndarray],
+    state: Mapping[str, np.ndarray],
+    meta: Mapping[str, Any],
+    number: int = 0,
 ) -> None:
-    """Writes a checkpoint to ``path``, which must not exist yet.
+    """Writes a checkpoint to ``path``, which must not exist yet; ``number`` is its place among those of a run.
 
     Raises:
         FileExistsError: a checkpoint is never overwritten.
@@ -80,7 +84,7 @@ def write_checkpoint(
         # The framework replaces an existing file by removing it first; here that is our own temporary one.
         with quiet_framework():
             ms.save_checkpoint(entries, str(temporary), append_dict={_META: json.dumps(meta)}, crc_check=True)
-        summary = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size}
+        summary = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size, "number": number}
         write_text(_checksum_file(path), json.dumps(summary, indent=1), _SAVING)
 
 
@@ -247,7 +251,8 @@ class CheckpointFolder:
         while path.exists():
             attempt += 1
             path = self.path / f"{prefix}-{epoch}_{step}-{attempt}{SUFFIX}"
-        write_checkpoint(path, weights, state, meta)
+        number = 1 + max(map(_number, list_checkpoints(self.path)), default=0)
+        write_checkpoint(path, weights, state, meta, number)
         self.point(LAST, path)
         if is_best:
             self.point(BEST, path)
@@ -292,9 +297,25 @@ class CheckpointFolder:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The ``.ckpt`` files of a folder, in the order they were trained (numbers compared as numbers)."""
+    """The ``.ckpt`` files of a folder, in the order they were trained.
+
+    Each has its number; their names tell less, as a run that goes on with larger batches has fewer steps an epoch.
+    Files of earlier versions and of others have none: they come first, by their names, numbers compared as numbers.
+    """
     files = (path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
-    return sorted(files, key=lambda path: [int(part) if part.isdecimal() else part for part in _parts(path.stem)])
+    return sorted(files, key=lambda path: (_number(path), [_numeral(part) for part in _parts(path.stem)]))
+
+
+def _number(path: Path) -> int:
+    """The place of a checkpoint among those of its run, from 1; 0 where nothing says so."""
+    try:
+        return int(json.loads(_checksum_file(path).read_text(encoding="utf-8"))["number"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _numeral(part: str) -> int | str:
+    return int(part) if part.isdecimal() else part
 
 
 def _parts(stem: str) -> list[str]:

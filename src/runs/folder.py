@@ -11,6 +11,7 @@ from src.errors import UsageError
 from src.files import fresh_folder, write_csv, write_json, write_text
 from src.runs.checkpoint import BEST, LAST, SUFFIX, CheckpointFolder, list_checkpoints
 from src.settings.config import Config
+from src.settings.run_folders import CHECKPOINTS, CONFIG_FILE, is_run, run_of
 
 METRICS = ("epoch", "step", "lr", "train_loss", "val_loss", "top1", "top5", "images_per_second", "seconds")
 
@@ -28,11 +29,11 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def write_config(self, config: Config) -> None:
-        """The resolved configuration; given as ``--config_path`` it starts the same run again."""
-        write_text(self.path / "config.yaml", config.to_yaml())
+        """The resolved configuration; given as ``--config_path`` it asks for the same once more."""
+        write_text(self.path / CONFIG_FILE, config.kept().to_yaml())
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """One JSON file, e.g. classes.json ({class: index}) or result.json."""
@@ -53,11 +54,6 @@ def stored_split(checkpoint: Path) -> Split | None:
     return Split.read(path) if path.is_file() else None
 
 
-def is_run(path: Path) -> bool:
-    """Whether ``path`` is the folder of a run."""
-    return (path / "config.yaml").is_file()
-
-
 def open_run(config: Config, is_main: bool = True) -> RunFolder:
     """The run's folder, made if need be: ``run_dir``, the resumed run's own, or ``runs/<recipe>-<time>``.
 
@@ -70,18 +66,17 @@ def open_run(config: Config, is_main: bool = True) -> RunFolder:
     if config.resume not in ("", "auto") and not resumed.exists():
         raise UsageError(f"--resume {config.resume}: there is no such run folder or checkpoint")
     if not is_main:
-        return RunFolder(Path(config.run_dir or (resumed if is_run(resumed) else "runs")))
+        return RunFolder(Path(config.run_dir or run_of(resumed) or "runs"))
     try:
         if config.run_dir:
             path = Path(config.run_dir)
-            continues = config.resume == "auto" or (config.resume and resumed.resolve() == path.resolve())
-            if is_run(path) and not continues:
+            if is_run(path) and not _goes_on(config.resume, path):
                 raise UsageError(f"{path} holds a run already; go on with --resume auto, or give another --run_dir")
             path.mkdir(parents=True, exist_ok=True)
         elif config.resume == "auto":
             raise UsageError("--resume auto looks in --run_dir for the newest checkpoint; give --run_dir too")
-        elif config.resume and is_run(resumed):
-            path = resumed
+        elif config.resume and (own := run_of(resumed)):
+            path = own
         else:
             path = fresh_folder(Path("runs"), config.recipe or config.model)
         run = RunFolder(path)
@@ -91,20 +86,33 @@ def open_run(config: Config, is_main: bool = True) -> RunFolder:
     return run
 
 
+def _goes_on(resume: str, run: Path) -> bool:
+    """Whether ``resume`` means the run of that folder, by whatever path."""
+    own = run_of(Path(resume)) if resume and resume != "auto" else None
+    return resume == "auto" or (own is not None and own.samefile(run))
+
+
 def checkpoint_of(resume: str, run: RunFolder) -> tuple[Path | None, list[str]]:
     """The checkpoint that ``resume`` means, and a line on each damaged one that was passed over.
 
     Raises:
-        UsageError: there is none, unless ``resume`` is ``auto`` and the run never wrote one.
+        UsageError: there is none, unless ``resume`` is ``auto`` and the run never wrote one; or an earlier one than the
+            newest of the run that goes on.
     """
     if not resume:
         return None, []
     path = run.path if resume == "auto" else Path(resume)
     if path.is_file():
+        newest = CheckpointFolder(run.checkpoints).newest_valid()[0] if path.parent.samefile(run.checkpoints) else None
+        if newest and not newest.samefile(path):
+            raise UsageError(
+                f"--resume {resume}: {run.path} has come further, to {newest.name}; go on from there with "
+                f"--resume {run.path}, or give another --run_dir for a run that leaves it at {path.name}"
+            )
         return path, []
     if not path.is_dir():
         raise UsageError(f"--resume {resume}: there is no such run folder or checkpoint")
-    folder = path / "checkpoints" if is_run(path) or resume == "auto" else path
+    folder = path / CHECKPOINTS if is_run(path) or resume == "auto" else path
     newest, complaints = CheckpointFolder(folder).newest_valid()
     if newest is None and (resume != "auto" or complaints):
         reasons = "; ".join(complaints) or "it holds none"
@@ -131,7 +139,7 @@ def checkpoints_of(text: str, flag: str = "--checkpoint_path", pointers: Sequenc
     if not path.is_dir():
         raise UsageError(f"{flag} {text}: there is no such file or folder")
     if is_run(path):
-        folder = CheckpointFolder(path / "checkpoints")
+        folder = CheckpointFolder(path / CHECKPOINTS)
         for pointer in pointers:
             if chosen := folder.pointed(pointer):
                 return [chosen]

@@ -52,7 +52,7 @@ class Trained:
                 meta["num_classes"],
                 meta["classes"],
                 Preprocessing.from_dict(meta["preprocessing"]),
-                saved_config(meta["config"], path.name),
+                saved_config(meta["config"], str(path)),
                 meta.get("versions", {}),
                 meta.get("device", ""),
             )

@@ -22,6 +22,7 @@ from src.settings.config import (
     load_config,
     network_of,
 )
+from src.settings.run_folders import CONFIG_FILE, run_going_on, search_of
 from src.settings.sections import PROGRAMS
 from src.settings.upstream.flag import Flag
 from src.settings.upstream_flags import as_meant_by, flags_of
@@ -129,7 +130,11 @@ def parse_arguments(argv: list[str], program: str) -> Config:
     _refuse_two_values(upstream, theirs, ours)
     for key, value in ours.items():
         _merge(overrides, {key: value})
-    recipe = recipe or _recipe_of_resumed_run(overrides)
+    run = run_going_on(overrides.get("resume", ""), overrides.get("run_dir", ""), recipe)
+    if run or (program == "search" and (run := search_of(recipe))):
+        # In its folder, under its own configuration, unless others are named too.
+        recipe = recipe or str(run / CONFIG_FILE)
+        overrides.setdefault("run_dir", str(run))
     model = overrides.get("model") or load_config(recipe).model
     config = load_config(recipe, as_meant_by(model, overrides))
     _require_expected(upstream, theirs, config)
@@ -142,7 +147,8 @@ def _network_named(argv: list[str]) -> str:
     for word, following in itertools.zip_longest(argv, argv[1:], fillvalue=""):
         flag, has_value, text = _flag_of(word)
         named[flag] = text if has_value else following
-    recipe = named.get("config_path") or _recipe_of_resumed_run(named)
+    run = run_going_on(named.get("resume", ""), named.get("run_dir", ""), named.get("config_path", ""))
+    recipe = named.get("config_path") or (str(run / CONFIG_FILE) if run else "")
     return named.get("model") or (network_of(recipe) if recipe else "")
 
 
@@ -198,16 +204,6 @@ def _refuse_foreign(key: str, program: str) -> None:
     users = [f"{name}.py" for name in PROGRAMS if key in keys_of(name) or key in COMMANDS.get(name, {})]
     if f"{program}.py" not in users:
         raise UsageError(f"--{key} belongs to {' and '.join(users)}; {program}.py has no use for it")
-
-
-def _recipe_of_resumed_run(overrides: Mapping[str, Any]) -> str:
-    """A run that goes on does so under its own configuration, unless another one is named."""
-    resumed = overrides.get("resume", "")
-    folder = Path(overrides.get("run_dir", "") if resumed == "auto" else resumed)
-    if folder.suffix == ".ckpt":
-        folder = folder.parent.parent
-    saved = folder / "config.yaml"
-    return str(saved) if resumed and saved.is_file() else ""
 
 
 def _flag_of(word: str) -> tuple[str, bool, str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args
 from pydantic import PrivateAttr, TypeAdapter, ValidationError
 
 from src.errors import UsageError, nearest
+from src.settings.run_folders import CHECKPOINTS, CONFIG_FILE
 from src.settings.sections import SECTIONS, Section
 from src.settings.upstream_flags import recipe_of
 from src.settings.yaml_text import read_yaml, to_yaml
@@ -23,6 +24,9 @@ RECIPE_NOTES = ("description", "reference")
 RETIRED = {"cpu_operators": {"rewritten": "standard"}}
 # Commands of search.py that once were keys: every configuration saved until then holds them, with these values.
 FORMER_KEYS = {"export_subnet": "", "plot_samplers": False}
+# Keys that name files or folders a run reads, and those that say where it is, which only its path can.
+INPUTS = ("data_path", "val_data_path", "pretrained", "supernet", "latency_table", "search_recipe")
+_PLACES = ("run_dir", "resume")
 
 
 class Config(*SECTIONS):
@@ -32,10 +36,12 @@ class Config(*SECTIONS):
         recipe: name of the recipe file without suffix, or ``""``.
         notes: the recipe's description and reference figures.
         from_recipe: keys whose values the recipe gave, and no one after it.
+        of_run: the folder, or the checkpoint, of the run whose configuration the recipe is, or ``""``.
     """
 
     _recipe: str = PrivateAttr("")
     _from_recipe: frozenset[str] = PrivateAttr(frozenset())
+    _of_run: str = PrivateAttr("")
     _notes: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -45,6 +51,10 @@ class Config(*SECTIONS):
     @property
     def from_recipe(self) -> frozenset[str]:
         return self._from_recipe
+
+    @property
+    def of_run(self) -> str:
+        return self._of_run
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -61,7 +71,19 @@ class Config(*SECTIONS):
     def replace(self, **changes: Any) -> Config:
         """A copy with some keys changed, checked like any other value."""
         checked = {key: coerce(key, value, "replace()") for key, value in changes.items()}
-        return _resolved({**self.values(), **checked}, self.recipe, self.notes, self.from_recipe - checked.keys())
+        rest = self.from_recipe - checked.keys()
+        return _resolved({**self.values(), **checked}, self.recipe, self.notes, rest, self.of_run)
+
+    def kept(self) -> Config:
+        """As it is kept with a run: what it reads by full paths, for any working folder, and not where it is itself."""
+        full = {key: str(Path(self[key]).absolute()) for key in INPUTS if self[key] and Path(self[key]).exists()}
+        return self.replace(**full, **dict.fromkeys(_PLACES, ""))
+
+    def require_inputs(self, *keys: str) -> None:
+        """Raises UsageError if what the run has read so far is not where it was."""
+        for key in keys:
+            if self.of_run and key in self.from_recipe and self[key] and not Path(self[key]).exists():
+                raise UsageError(f"{self[key]} is gone, the {key} of {self.of_run}; say where it is now with --{key}")
 
     def to_yaml(self) -> str:
         """The text that, given back as a recipe, yields this configuration."""
@@ -69,9 +91,14 @@ class Config(*SECTIONS):
 
 
 def _resolved(
-    values: Mapping[str, Any], recipe: str, notes: Mapping[str, Any], from_recipe: Iterable[str] = ()
+    values: Mapping[str, Any],
+    recipe: str,
+    notes: Mapping[str, Any],
+    from_recipe: Iterable[str] = (),
+    of_run: str = "",
 ) -> Config:
     config = Config.model_construct(**values)
+    config._of_run = of_run
     config._recipe, config._notes, config._from_recipe = recipe, dict(notes), frozenset(from_recipe)
     return config
 
@@ -181,7 +208,7 @@ def _of_file(written: Mapping[str, Any], where: str) -> tuple[dict[str, Any], li
 def saved_config(written: Mapping[str, Any], where: str) -> Config:
     """The configuration in a checkpoint named ``where``, of this version or an earlier one."""
     values, _ = _of_file(written, where)
-    return _resolved({**_defaults(), **values}, "", {})
+    return _resolved({**_defaults(), **values}, "", {}, values.keys(), where)
 
 
 def _defaults() -> dict[str, Any]:
@@ -190,18 +217,24 @@ def _defaults() -> dict[str, Any]:
 
 
 def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = None) -> Config:
-    """Defaults, below the recipe file, below ``overrides``."""
+    """Defaults, below the recipe file, below ``overrides``.
+
+    The config.yaml of a run does not say where that is: whoever names it may have moved it.
+    """
     values = _defaults()
     notes: dict[str, Any] = {}
     known: dict[str, Any] = {}
-    name = ""
+    name = of_run = ""
     if str(recipe):
         path = find_recipe(str(recipe))
         # A run folder's config.yaml is named after its folder, a recipe after its file.
-        name = path.parent.name if path.name == "config.yaml" else path.stem
+        name = path.absolute().parent.name if path.name == CONFIG_FILE else path.stem
+        of_run = str(path.parent) if path.name == CONFIG_FILE and (path.parent / CHECKPOINTS).is_dir() else ""
         written = read_yaml(path)
         notes = {key: written.pop(key) for key in RECIPE_NOTES if key in written}
         known, lines = _of_file(written, path.name)
+        if of_run:
+            known |= dict.fromkeys(_PLACES, "")
         values.update(known)
         for line in lines:
             print(f"note: {line}")
@@ -211,4 +244,4 @@ def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = N
         checked = coerce(key, value, "command line")
         # Options of the network add to the recipe's.
         values[key] = {**values[key], **checked} if key == "model_options" else checked
-    return _resolved(values, name, notes, known.keys() - (overrides or {}).keys())
+    return _resolved(values, name, notes, known.keys() - (overrides or {}).keys(), of_run)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 from src.errors import UsageError
 from src.files import flush
@@ -15,13 +16,15 @@ from src.files import flush
 class Journal:
     """A file of JSON lines: a header that says what is searched, then a record per candidate.
 
-    A line that was being written when the process was killed has no line end and is dropped.
+    A line that was being written when the process was killed has no line end and is dropped. Nothing is written before
+    the first record of this process: a search that fails before that leaves the folder to another.
 
     Args:
         path: of the file; it is created, or gone on with.
         header: settings that decide the search. An existing journal must have the same.
         is_writing: whether this process writes; the other ranks of a launch read what is there, and
             keep in memory what is appended.
+        before_writing: called once, by the process that writes, before its first record.
 
     Attributes:
         records: what was recorded before, and since.
@@ -30,18 +33,19 @@ class Journal:
         UsageError: the file belongs to another search, or is damaged before its last line.
     """
 
-    def __init__(self, path: Path, header: Mapping, is_writing: bool = True):
+    def __init__(
+        self,
+        path: Path,
+        header: Mapping,
+        is_writing: bool = True,
+        before_writing: Callable[[], None] = lambda: None,
+    ):
         self.path = path
         self.records: list[dict] = []
-        header = json.loads(json.dumps(header))
-        whole = self._read(header) if path.exists() else 0
-        self._file = path.open("ab") if is_writing else None
-        if self._file is None:
-            return
-        self._file.truncate(whole)
-        if not whole:
-            self._write({"search": header})
-        flush(path.parent)  # the name has to survive a power cut too; whoever made the file may have been killed first
+        self._header = json.loads(json.dumps(header))
+        self._is_writing, self._before_writing = is_writing, before_writing
+        self._file: BinaryIO | None = None
+        self._whole = self._read(self._header) if path.exists() else 0
 
     def _read(self, header: Mapping) -> int:
         """Takes over the whole lines of the file; returns their length in bytes."""
@@ -64,9 +68,19 @@ class Journal:
 
     def append(self, record: Mapping) -> None:
         """Adds a record; where this process writes, it is on the disk when this returns."""
-        if self._file:
+        if self._is_writing:
+            if self._file is None:
+                self._open()
             self._write(record)
         self.records.append(json.loads(json.dumps(record)))
+
+    def _open(self) -> None:
+        self._before_writing()
+        self._file = self.path.open("ab")
+        self._file.truncate(self._whole)
+        if not self._whole:
+            self._write({"search": self._header})
+        flush(self.path.parent)  # the name has to survive a power cut too; its maker may have been killed first
 
     def _write(self, record: Mapping) -> None:
         self._file.write(json.dumps(record).encode() + b"\n")

@@ -73,11 +73,12 @@ def check_inputs(config: Config) -> None:
     """
     options_of(config.model, config.model_options)
     preprocessing_of(config)
+    config.require_inputs("data_path", "val_data_path")
     classes = _classes_of(train_folder(config))
     if eval_folder(config) is None and config.val_share and not config.resume:
         divide(list_images(train_folder(config), classes), config.val_share, config.seed)
-    if config.pretrained:
-        verify(Path(config.pretrained))
+    if config.pretrained and not (config.of_run and "pretrained" in config.from_recipe):
+        verify(Path(config.pretrained))  # a run that goes on has taken what it needs of it
 
 
 def train_folder(config: Data) -> Path:

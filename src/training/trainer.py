@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import mindspore as ms
@@ -64,11 +65,15 @@ class _Process:
 
     Attributes:
         saved_at: epoch and step of the newest checkpoint.
+        best: of the checkpoint gone on from, if it is the best one, and of this run.
+        is_under_way: whether the folder is this process's to write to.
         update: number of the newest update seen.
         overflows: before that update.
     """
 
     saved_at: tuple[int, int] | None = None
+    best: Path | None = None
+    is_under_way: bool = False
     update: int = -1
     overflows: int = 0
 
@@ -86,6 +91,8 @@ class Trainer:
         trained: what never changes in a run; part of every checkpoint's meta.
         run, world: run folder and place among the ranks; only rank 0 writes.
         is_sinking: the framework hands batches over on the device (Ascend, GPU).
+        keep: writes what the folder is to hold beside the checkpoints (configuration, classes, …). Called once, after
+            the first step and before anything is saved: a start that fails before leaves a run as it was.
 
     Attributes:
         after_step: called after each step with its number in the epoch, from 1, and its loss, before the trainer itself
@@ -106,6 +113,7 @@ class Trainer:
         run: RunFolder,
         world: World,
         is_sinking: bool = False,
+        keep: Callable[[], None] = lambda: None,
     ):
         self._config = config
         self._network = network
@@ -118,6 +126,7 @@ class Trainer:
         self._run = run
         self._world = world
         self._is_sinking = is_sinking
+        self._keep = keep
         self._checkpoints = CheckpointFolder(run.checkpoints, config.keep_checkpoint_max)
         self._report = Reporter(config, run, world.rank == 0)
         self.after_step: list[Callable[[int, Tensor], None]] = []
@@ -162,7 +171,7 @@ class Trainer:
         self._process.saved_at = (self._at.epoch, self._at.step)
         is_best = (self._at.best_epoch, 0) == self._process.saved_at
         if is_best and self._world.rank == 0 and checkpoint.path.parent.samefile(self._run.checkpoints):
-            self._checkpoints.point(BEST, checkpoint.path)  # a kill may have come between the file and its pointer
+            self._process.best = checkpoint.path
         for key in ("batch_size", "seed", "workers", "accumulate"):
             if earlier.config[key] != self._config[key]:
                 _log.warning(
@@ -180,7 +189,21 @@ class Trainer:
         """Updates skipped because a gradient was not finite."""
         return int(self._state["overflow_count"].asnumpy().reshape(-1)[0])
 
+    def _be_under_way(self) -> None:
+        """Has the folder hold what belongs to the run as it is now; does so once."""
+        process = self._process
+        if process.is_under_way or self._world.rank:
+            return
+        try:
+            self._keep()
+            if process.best:
+                self._checkpoints.point(BEST, process.best)  # a kill may have come between the file and its pointer
+        except OSError as error:
+            raise RunFailed(f"cannot write into {self._run.path}: {error}") from error
+        process.is_under_way = True
+
     def _save(self, *, is_best: bool = False) -> None:
+        self._be_under_way()
         if self._world.rank == 0:
             at = self._at
             learned = {name: value.asnumpy() for name, value in weights(self._network).items()}
@@ -219,6 +242,7 @@ class Trainer:
                 while not self.reason_to_end():
                     self._train_epoch(stop)
                 self._save_if_new()
+            self._be_under_way()
             if self._world.size > 1:
                 self._compare_ranks()
         except Interrupted as signal:
@@ -229,7 +253,7 @@ class Trainer:
             )
             raise
         finally:
-            self._report.close(self._at.history)
+            self._report.close(self._at.history if self._process.is_under_way else ())
         return self._result(self.reason_to_end())
 
     def reason_to_end(self) -> str:
@@ -275,6 +299,7 @@ class Trainer:
                 pending.append(loss)
                 if timed_steps == 0:  # the first step of a process compiles
                     self._absorb(pending)
+                    self._be_under_way()
                     timed_from = time.perf_counter()
                 timed_steps += 1
                 bar.update()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from src.export import parity, source
 from src.export.int8 import _validation_images
 from src.export.options import parse
 from src.runs.trained import Trained
-from src.settings.config import load_config
+from src.settings.config import load_config, saved_config
 from tests.images import class_folders
 
 OWN = Preprocessing(48, 60, mean=(0.1, 0.2, 0.3))
@@ -56,7 +57,7 @@ def test_an_upstream_file_is_what_the_user_says(source_of, given, classes):
     assert (found.val_data_path, found.train_data_path) == ("", "")
 
 
-def test_remembered_folders_count_while_they_are_there_and_those_asked_for_must_be(source_of, tmp_path):
+def test_remembered_folders_count_while_they_are_there_and_those_asked_for_must_be(source_of, tmp_path, capsys):
     for name in ("old", "new"):
         for split in ("train", "val"):
             class_folders(tmp_path / name / split, per_class=1, classes=2)
@@ -69,6 +70,10 @@ def test_remembered_folders_count_while_they_are_there_and_those_asked_for_must_
     assert (found.val_data_path, found.train_data_path) == (f"{new}/val", f"{old}/train")
     gone = source_of(trained(data_path=str(tmp_path / "gone"), val_data_path=str(tmp_path / "gone")))
     assert (gone.val_data_path, gone.train_data_path) == ("", "")
+    remembered = dataclasses.replace(trained(), config=saved_config({"data_path": "/gone"}, "runs/a/net.ckpt"))
+    assert source_of(remembered).val_data_path == ""
+    said = "note: /gone is gone, the data_path of runs/a/net.ckpt; say where it is now with --data_path; until then"
+    assert said in capsys.readouterr().out
     with pytest.raises(UsageError, match="gone"):
         source_of(trained(data_path=old), val_data_path=str(tmp_path / "gone"))
 

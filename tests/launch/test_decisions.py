@@ -235,8 +235,8 @@ def test_the_run_folder_is_the_one_named_the_resumed_one_or_a_fresh_one(launcher
     (checkpoint := tmp_path / "a.ckpt").touch()
     one = launcher.Nodes(1, 0, "127.0.0.1")
 
-    def opened(*words: str, nodes=one, **options):
-        asked = launcher.Options(name="net", command=["p.py", *words], **options)
+    def opened(*words: str, nodes=one, program="p.py", **options):
+        asked = launcher.Options(name="net", command=[program, *words], **options)
         return launcher.open_folders(asked, nodes), asked.command[1 + len(words) :]
 
     (folder, logs), added = opened("--run_dir", str(tmp_path / "mine"), makes_run=True)
@@ -246,6 +246,21 @@ def test_the_run_folder_is_the_one_named_the_resumed_one_or_a_fresh_one(launcher
     for resume in ("auto", str(checkpoint)):
         (folder, _), added = opened("--resume", resume, makes_run=True)
         assert folder.parent == tmp_path / "runs" and added == ["--run_dir", str(folder)]
+    (earlier / "checkpoints").mkdir()
+    (earlier / "config.yaml").touch()
+    own = str(earlier / "config.yaml")
+    for words in (
+        ("--resume", str(earlier / "checkpoints" / "net-1_1.ckpt")),
+        ("--resume", str(earlier / "checkpoints")),
+        ("--config_path", own, "--resume", "auto"),
+    ):
+        (folder, _), added = opened(*words, makes_run=True)
+        assert (folder, added) == (earlier, ["--run_dir", str(earlier)])
+    (folder, _), _ = opened("--config_path", own, makes_run=True)
+    assert folder.parent == tmp_path / "runs", "the same once more is another run"
+    (earlier / "journal.jsonl").touch()
+    (folder, _), _ = opened("--config_path", own, program="search.py", makes_run=True)
+    assert folder == earlier, "but a search goes on"
     (folder, _), added = opened("--run_dir", str(earlier))
     assert folder.parent == tmp_path / "runs" and added == [], "a program without a run folder gets its logs elsewhere"
     two = launcher.Nodes(2, 1, "10.0.0.1")

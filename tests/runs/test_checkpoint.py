@@ -270,6 +270,23 @@ def test_numbers_are_ordered_as_numbers(tmp_path):
     assert [path.stem for path in list_checkpoints(tmp_path)] == names
 
 
+def test_the_newest_is_the_one_saved_last_whatever_the_steps_of_its_epoch(tmp_path):
+    """After 40 steps of an epoch the run went on with twice the batch, at step 20; and files of an earlier version."""
+    folder = CheckpointFolder(tmp_path, keep=3)
+    for epoch, step in ((1, 50), (2, 40)):
+        folder.save("net", epoch, step, arrays(step), {}, {})
+    for path in list_checkpoints(tmp_path):
+        facts = json.loads(path.with_name(f"{path.name}.json").read_text())
+        del facts["number"]
+        path.with_name(f"{path.name}.json").write_text(json.dumps(facts))
+    saved = [folder.save("net", 2, step, arrays(step), {}, {}) for step in (22, 24)]
+    assert folder.newest_valid()[0] == saved[-1]
+    assert [path.stem for path in list_checkpoints(tmp_path)] == ["net-2_40", "net-2_22", "net-2_24"]
+    (tmp_path / LAST).unlink()
+    shutil.copytree(tmp_path, tmp_path / "moved")
+    assert CheckpointFolder(tmp_path / "moved").newest_valid()[0].stem == "net-2_24"
+
+
 def test_the_same_position_gets_a_new_name(tmp_path):
     folder = CheckpointFolder(tmp_path)
     first = folder.save("net", 1, 5, arrays(1), {}, {})

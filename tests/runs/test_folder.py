@@ -11,8 +11,9 @@ import pytest
 from src import files
 from src.errors import UsageError
 from src.runs.checkpoint import CheckpointFolder
-from src.runs.folder import METRICS, RunFolder, checkpoint_of, checkpoints_of, is_run, open_run
+from src.runs.folder import METRICS, RunFolder, checkpoint_of, checkpoints_of, open_run
 from src.settings.config import load_config
+from src.settings.run_folders import is_run
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,20 @@ def test_a_folder_that_is_read_only_is_a_usage_error(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(UsageError, match="Permission denied"):
         open_run(config(run_dir="locked"))
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint_only(tmp_path):
+    """From another one it would write a second history over the first; that is another run's."""
+    run = a_run(tmp_path / "run", checkpoints=3)
+    newest, earlier = (run.checkpoints / f"net-{number}_1.ckpt" for number in (3, 1))
+    for named in (newest, "run/checkpoints/net-3_1.ckpt", "run/checkpoints"):
+        assert open_run(config(resume=str(named), run_dir="run")).path == Path("run")
+        assert open_run(config(resume=str(named))).path.resolve() == tmp_path / "run"
+        assert checkpoint_of(str(named), run)[0].resolve() == newest
+    with pytest.raises(UsageError, match=r"come further, to net-3_1\.ckpt; .*--resume .*, or give another --run_dir"):
+        checkpoint_of(str(earlier), run)
+    other = open_run(config(resume=str(earlier), run_dir="other"))
+    assert checkpoint_of(str(earlier), other) == (earlier, [])
 
 
 def test_auto_needs_to_know_the_folder():

@@ -33,12 +33,14 @@ def test_a_path_is_in_the_journal_on_the_disk_before_the_next_is_evaluated(tmp_p
     lines = [json.dumps({"search": {"seed": 1}}), *map(json.dumps, records)]
     for first in (0, 2):  # a new journal, then one gone on with
         with recorded() as events, Journal(path, {"seed": 1}) as journal:
-            assert events[-1] == Flush(tmp_path, None)
+            assert events == []
             for number, record in enumerate(records[first : first + 2], start=first + 1):
                 events.clear()
                 journal.append(record)
                 content = "".join(f"{line}\n" for line in lines[: number + 1]).encode()
-                assert events == [Flush(path, content)]
+                made = [Flush(path, f"{lines[0]}\n".encode())] if number == 1 else []
+                named = [Flush(tmp_path, None)] if number == first + 1 else []
+                assert events == [*made, *named, Flush(path, content)]
             events.clear()
         assert events == []
 
@@ -53,10 +55,20 @@ def test_a_rank_that_only_reads_keeps_in_memory_what_is_appended(tmp_path):
     assert path.read_bytes() == content
 
 
-def test_the_header_of_a_journal_is_on_the_disk_before_its_name(tmp_path):
-    with recorded() as events, Journal(tmp_path / "journal.jsonl", {"seed": 1}):
+def test_a_search_that_scores_no_path_leaves_the_journal_as_it_was(tmp_path):
+    """Above all none where there was none, which would refuse the next search with other settings."""
+    path, called = tmp_path / "journal.jsonl", []
+    with Journal(path, {"seed": 1}, before_writing=lambda: called.append(path.exists())):
         pass
-    assert events == [Flush(tmp_path / "journal.jsonl", b'{"search": {"seed": 1}}\n'), Flush(tmp_path, None)]
+    assert (called, list(tmp_path.iterdir())) == ([], [])
+    with Journal(path, {"seed": 2}, before_writing=lambda: called.append(path.exists())) as journal:
+        journal.append({"index": 0})
+        journal.append({"index": 1})
+    assert called == [False]
+    path.write_bytes(path.read_bytes()[:-3])
+    torn = path.read_bytes()
+    with Journal(path, {"seed": 2}):
+        assert path.read_bytes() == torn
 
 
 def test_cut_at_every_byte_only_whole_records_remain(tmp_path):

@@ -264,6 +264,18 @@ def test_a_journal_of_another_supernet_is_refused(searched):
         searched()
 
 
+def test_a_search_that_fails_before_its_first_path_leaves_the_folder_to_another(searched, tmp_path):
+    class Broken(Landscape):
+        def hits(self, genes: np.ndarray) -> int:
+            raise UsageError("no images")
+
+    with pytest.raises(UsageError, match="no images"):
+        searched(Broken(), seed=4)
+    assert list((tmp_path / "run").iterdir()) == []
+    assert searched(seed=5).scores.asked == 6
+    assert load_config(tmp_path / "run" / "config.yaml").seed == 5
+
+
 def test_a_signal_stops_after_the_path_it_met_which_is_noted(searched):
     scores = Landscape(stop=3)
     with pytest.raises(Interrupted):

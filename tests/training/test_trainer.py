@@ -18,6 +18,7 @@ import pytest
 from mindspore import Parameter, Tensor
 from PIL import Image
 
+import eval as evaluation
 import train
 from src.data.dataset import TrainData
 from src.errors import Interrupted, RunFailed, UsageError
@@ -25,8 +26,9 @@ from src.machine.ranks import World
 from src.models.layers import weights
 from src.runs.checkpoint import BEST, LAST, CheckpointFolder, list_checkpoints, read_checkpoint
 from src.runs.folder import METRICS
+from src.runs.lock import sole_user
 from src.runs.log import logged
-from src.settings.config import DEFAULTS
+from src.settings.config import DEFAULTS, load_config
 from src.training import reporter
 from src.training import trainer as engine
 from src.training.evaluation import Evaluation, Evaluator
@@ -250,6 +252,96 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(runs, reference, t
     assert f"passed over a damaged checkpoint: {paths[1]}" in printed
     assert f"going on from {paths[0]}" in printed
     assert losses == reference[1][:7]
+
+
+# -- a run that moves, a start that fails ------------------------------------------------------
+
+
+@pytest.fixture
+def short(runs, tmp_path, monkeypatch, idle) -> Path:
+    """A run that stopped in its second epoch, its photos and weights named by paths of another working folder."""
+    (tmp_path / "started").mkdir()
+    monkeypatch.chdir(tmp_path / "started")
+    Path("photos").symlink_to(runs.photos)
+    words = "--model tiny --data_path photos --run_dir ../run --batch_size 4 --check_data False --mode pynative"
+    train.main([*words.split(), "--epochs", "3", "--max_steps", "8"])
+    return tmp_path / "run"
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Every file of a run but those that only grow."""
+    files = [path for path in run.rglob("*") if path.is_file() and not path.name.startswith(("log.", "code"))]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoints/tiny-2_2.ckpt"])
+def test_a_run_that_was_moved_goes_on_where_it_is(short, tmp_path, monkeypatch, inside):
+    (tmp_path / "new").mkdir()
+    short.rename(tmp_path / "new" / "place")
+    monkeypatch.chdir(tmp_path / "new")
+    train.main(["--resume", f"place/{inside}", "--max_steps", "0"])
+    assert newest(Path("place")).path.name == "tiny-3_6.ckpt"
+    assert json.loads(Path("place/result.json").read_text())["status"] == "finished"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "started"]
+    for facts in (load_config("place/config.yaml"), newest(Path("place")).trained.config):
+        assert (facts.run_dir, facts.resume, facts.data_path) == ("", "", str(tmp_path / "started" / "photos"))
+
+
+def test_images_that_are_gone_are_said_to_be_the_runs(runs, short, tmp_path):
+    (tmp_path / "started" / "photos").unlink()
+    before = contents(short)
+    with pytest.raises(UsageError, match=rf"^{tmp_path}/started/photos is gone, the data_path of {short}; "):
+        train.main(["--resume", str(short)])
+    with pytest.raises(
+        UsageError, match=rf"^{tmp_path}/started/photos is gone, the data_path of {newest(short).path}; "
+    ):
+        evaluation.main(["--checkpoint_path", str(newest(short).path)])
+    assert contents(short) == before
+    train.main(["--resume", str(short), "--data_path", str(runs.photos), "--max_steps", "0"])
+    assert load_config(short / "config.yaml").data_path == str(runs.photos)
+
+
+def test_weights_that_a_run_once_started_from_may_be_gone(runs, short, tmp_path, idle):
+    """Also where it never came to its first checkpoint, but then it says what is missing."""
+    start = newest(short).path.rename(tmp_path / "start.ckpt")
+    words = f"--pretrained {start} --max_steps 1 --epochs 1"
+    runs.start(tmp_path / "from", *words.split())
+    start.unlink()
+    train.main(["--resume", str(tmp_path / "from"), "--max_steps", "2"])
+    assert newest(tmp_path / "from").path.name == "tiny-1_2.ckpt"
+
+
+def crash(*_: object) -> None:
+    raise RuntimeError("out of memory")
+
+
+def test_a_start_that_fails_leaves_the_run_as_it_was(short, monkeypatch):
+    """Refused, crashed in the first step, or with a loss that is no number after it."""
+    before = contents(short)
+    again = ["--resume", str(short), "--max_steps", "0", "--lr", "0.5", "--epochs", "9"]
+    with pytest.raises(UsageError, match="state of another optimizer"):
+        train.main([*again, "--optimizer", "rmsprop"])
+    for step, error in ((crash, RuntimeError), (lambda *_: (Tensor(np.nan), Tensor(True), Tensor(0)), RunFailed)):
+        with monkeypatch.context() as patch, pytest.raises(error):
+            patch.setattr(TrainStep, "__call__", step)
+            train.main(again)
+    assert contents(short) == before
+    train.main(again)
+    assert load_config(short / "config.yaml").epochs == 9
+
+
+def test_a_run_that_failed_at_its_start_is_no_run_and_may_be_started_again(runs, tmp_path, idle, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(TrainStep, "__call__", crash)
+        runs.start(tmp_path / "run", "--epochs", "1")
+    assert contents(tmp_path / "run") == {}
+    runs.start(tmp_path / "run", "--epochs", "1")
+    assert {"config.yaml", "classes.json", "result.json"} < contents(tmp_path / "run").keys()
+
+
+def test_a_run_cannot_be_resumed_twice_at_once(short):
+    with sole_user(short), pytest.raises(UsageError, match="is in use by process"):
+        train.main(["--resume", str(short)])
 
 
 # -- what does not fit -------------------------------------------------------------------------
