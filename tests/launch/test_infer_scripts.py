@@ -71,7 +71,7 @@ PREPROCESS = [LABELS.replace("imagenet_label", "preprocess_Result/imagenet_label
         ("net.mindir data labels.json", {"device_id": "5"}, "Ascend310 --device_id 5", [JSON]),
     ],
 )
-def test_each_originals_form_reaches_the_application_and_has_its_words(called, words, environment, device, python):
+def test_each_originals_form_reaches_the_application(called, words, environment, device, python):
     status, found = called("run_infer_310.sh", *words.split(), **{"DEVICE_TYPE": "Ascend310", **environment})
     assert (status, found["main"], found["python"]) == (0, [f"{PREDICTED} --device_type {device}"], python)
     assert found["build"] == ["--fetch" if "CPU" in device else ""]  # the public package serves CPUs
