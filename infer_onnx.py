@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from src.data.folders import find_split
-from src.data.labels import labels_of
+from src.data.labels import labelled_images
 from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
 from src.export.accuracy import accuracy
@@ -33,13 +33,13 @@ def main(argv: list[str]) -> None:
         raise UsageError("--batch_size must be at least 1")
     manifest, entry = read_manifest(path)
     folder = find_split(options.dataset_path, "val")
-    labels = labels_of(folder, {name: label for label, name in enumerate(manifest["classes"])} or None)
+    images = labelled_images(folder, {name: label for label, name in enumerate(manifest["classes"])} or None)
     start = time.perf_counter()
     result = accuracy(
         onnx_runner(path, provider(options.device_target)),
-        [(folder / name, label) for name, label in labels.items()],
+        images,
         Preprocessing.from_dict(manifest["preprocessing"]),
-        entry["input"]["shape"][0] or min(options.batch_size, len(labels)),
+        entry["input"]["shape"][0] or min(options.batch_size, len(images)),
         is_normalising=not entry["input"]["is_normalised"],
     )
     seconds = time.perf_counter() - start

@@ -22,8 +22,19 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from src.data.folders import Images, build_class_index, check_same_classes, find_split, find_val, list_images, some
+from src.data.folders import (
+    Images,
+    build_class_index,
+    check_same_classes,
+    find_split,
+    find_val,
+    is_pack,
+    list_images,
+    pack_of,
+    some,
+)
 from src.data.images import FORMATS, is_image_name, to_rgb
+from src.data.packed import PackedImage
 from src.errors import UsageError, run
 from src.files import write_text
 
@@ -83,14 +94,13 @@ def check_folder(
         cache: folder where the result is kept under a stamp of every file's name, size and time of change;
             while that is the same, the files are not decoded again. It need not exist. None: no cache.
     """
-    entries = _entries(split_dir, class_index)
-    stamp = _stamp(entries, split_dir, max_pixels)
+    entries, stamp = _contents(split_dir, class_index, max_pixels)
     kept = _Kept(cache, split_dir) if cache else None
     findings = kept.load(stamp) if kept else None
     if findings is None:
         with ThreadPoolExecutor(max(1, min(workers, os.cpu_count() or 1))) as pool:
             verdicts = tqdm(
-                pool.map(lambda entry: examine(Path(entry.path), max_pixels), entries),
+                pool.map(lambda path: examine(path, max_pixels), entries),
                 total=len(entries),
                 desc=f"checking {split_dir.name}",
                 unit="file",
@@ -98,8 +108,8 @@ def check_folder(
                 disable=not sys.stderr.isatty(),
             )
             findings = [
-                (os.path.relpath(entry.path, split_dir), *verdict)
-                for entry, verdict in zip(entries, verdicts, strict=True)
+                (os.path.relpath(path, split_dir), *verdict)
+                for path, verdict in zip(entries, verdicts, strict=True)
                 if verdict != (None, None)
             ]
         if kept:
@@ -145,14 +155,14 @@ def examine(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[str | None,
         return "a folder inside a class folder; its images would not be found", None
     if not path.is_file():
         return ("a broken link" if path.is_symlink() else "not a regular file"), None
-    if not is_image_name(path.name):
+    if not isinstance(path, PackedImage) and not is_image_name(path.name):
         if path.suffix.lower() in _OTHER_IMAGE_SUFFIXES:
             return f"format {path.suffix.lower()} is not supported; convert it to JPEG or PNG", None
         return None, "not an image by its name; left out"
     try:
         if path.stat().st_size == 0:
             return "empty file", None
-        with Image.open(path, formats=FORMATS) as image:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 return f"{width} x {height} pixels, more than max_image_pixels {max_pixels}", None
@@ -187,6 +197,15 @@ def _unopened(path: Path) -> str:
         if start.startswith(magic):
             return f"damaged or truncated {name} header" if name in FORMATS else f"{name} content is not supported"
     return "not an image"
+
+
+def _contents(split_dir: Path, class_index: dict[str, int], max_pixels: int) -> tuple[list[Path], str]:
+    """All that is to be looked at in a split, and its stamp."""
+    if is_pack(split_dir):
+        stamp = repr((_RULES, PIL.__version__, max_pixels, pack_of(split_dir).stamp))
+        return [path for path, _ in list_images(split_dir, class_index)], stamp
+    entries = _entries(split_dir, class_index)
+    return [Path(entry.path) for entry in entries], _stamp(entries, split_dir, max_pixels)
 
 
 def _entries(split_dir: Path, class_index: dict[str, int]) -> list[os.DirEntry]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from src.data.packed import PackedImage
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 _JPEG_START = b"\xff\xd8\xff"
@@ -37,7 +39,8 @@ def read_encoded(path: str | os.PathLike) -> np.ndarray:
     Pillow's. Every other format is decoded by Pillow and handed on as a bitmap, because MindSpore knows no
     WebP and refuses PNG and BMP files that lack no more than their last bytes, which Pillow reads.
     """
-    encoded = np.fromfile(path, np.uint8)
+    is_packed = isinstance(path, PackedImage)
+    encoded = np.frombuffer(path.read_bytes(), np.uint8) if is_packed else np.fromfile(path, np.uint8)
     if encoded[: len(_JPEG_START)].tobytes() == _JPEG_START:
         return encoded
     bitmap = io.BytesIO()

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.data.folders import build_class_index, check_same_classes, list_images
+from src.data.folders import Images, build_class_index, check_same_classes, list_images
 from src.errors import UsageError, run
 from src.files import write_text
 
@@ -40,8 +40,8 @@ def read_class_map(path: Path) -> dict[str, int]:
     return content
 
 
-def labels_of(folder: Path, class_map: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Path inside the folder (``cat/1.jpg``) to class number, of every image in the class folders.
+def labelled_images(folder: Path, class_map: Mapping[str, int] | None = None) -> Images:
+    """Every image in the class folders, or in a packed file, with its class number.
 
     Raises:
         UsageError: no class folders, or others than those of the class map.
@@ -51,9 +51,13 @@ def labels_of(folder: Path, class_map: Mapping[str, int] | None = None) -> dict[
         known = {name: label for name, label in index.items() if not name.startswith("unused ")}
         check_same_classes(folder, known)
         index = known
-    return {
-        path.relative_to(folder.absolute()).as_posix(): label for path, label in list_images(folder.absolute(), index)
-    }
+    return list_images(folder.absolute(), index)
+
+
+def labels_of(folder: Path, class_map: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Path inside the folder (``cat/1.jpg``) to class number, of every image of :func:`labelled_images`."""
+    images = labelled_images(folder, class_map)
+    return {path.relative_to(folder.absolute()).as_posix(): label for path, label in images}
 
 
 def by_file_name(labels: Mapping[str, int]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.labels import labels_of
+from src.data.labels import labelled_images
 from src.errors import UsageError
 from src.export import lite
 from src.export.accuracy import count_hits
@@ -178,6 +178,5 @@ def _validation_images(source: Source) -> list[tuple[Path, int]]:
     """The checkpoint's validation images and their classes; none where these or the classes' names are not known."""
     if not source.val_data_path or not source.classes:
         return []
-    folder = Path(source.val_data_path)
-    labels = labels_of(folder, {name: label for label, name in enumerate(source.classes)})
-    return [(folder / name, label) for name, label in labels.items()]
+    classes = {name: label for label, name in enumerate(source.classes)}
+    return labelled_images(Path(source.val_data_path), classes)

@@ -10,7 +10,9 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from src.data.dataset import EvalData
+from src.data.folders import is_pack
 from src.data.images import is_image_name
+from src.data.labels import labelled_images
 from src.data.preprocessing import Preprocessing
 from src.errors import RunFailed, UsageError
 from src.export.formats import Run
@@ -75,7 +77,10 @@ def some_images(folder: str | Path, count: int) -> list[Path]:
 
         photographs = Path(datasets.__file__).parent / "images"
         return [photographs / "china.jpg", photographs / "flower.jpg"]
-    found = sorted(path for path in Path(folder).rglob("*") if is_image_name(path.name) and path.is_file())
+    if is_pack(Path(folder)):
+        found = [path for path, _ in labelled_images(Path(folder))]
+    else:
+        found = sorted(path for path in Path(folder).rglob("*") if is_image_name(path.name) and path.is_file())
     if not found:
         raise UsageError(f"there is no image in {folder}")
     return [found[position] for position in np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)]
