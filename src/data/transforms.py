@@ -49,6 +49,8 @@ def train_transforms(config: Augmentation, preprocessing: Preprocessing) -> list
         cutout if config.cutout and not is_late else None,
         vision.RandomHorizontalFlip(config.horizontal_flip) if config.horizontal_flip else None,
         _color_jitter(*config.color_jitter) if any(config.color_jitter) else None,
+        # AlexNet's: one colour is added to all pixels, of components normal with this standard deviation.
+        vision.RandomLighting(config.pca_noise) if config.pca_noise else None,
         *([normalization(preprocessing, is_hwc=True), cutout] if is_late else []),
         vision.HWC2CHW(),
     ]

@@ -94,6 +94,7 @@ class Augmentation(Section):
     crop_ratio: Pair = _key([0.75, 4 / 3], "random resized crop: smallest and largest width/height")
     horizontal_flip: Number = _key(0.5, "probability", ge=0, le=1)
     color_jitter: Four = _key([0.0, 0.0, 0.0, 0.0], "largest change of brightness, contrast, saturation, hue")
+    pca_noise: Number = _key(0.0, "standard deviation of AlexNet's lighting noise, along the colours' principal components (0: off)", ge=0)
     cutout: Switch = _key(False, "black out one random square of each training image")
     cutout_length: Whole = _key(56, "side of that square in pixels", ge=1)
     cutout_position: Literal["upstream", "normalized"] = _key("upstream", "upstream: on the cropped bytes, before flip and jitter; normalized: after normalisation")

@@ -19,7 +19,7 @@ from tests.images import class_folders, numbered_images
 
 OWN = Preprocessing(32, 32)
 BYTES = Preprocessing(32, 32, mean=(0.0,) * 3, std=(1 / 255,) * 3)
-EVERYTHING = Augmentation(color_jitter=[0.4, 0.4, 0.4, 0.1], cutout=True, cutout_length=8)
+EVERYTHING = Augmentation(color_jitter=[0.4, 0.4, 0.4, 0.1], pca_noise=0.1, cutout=True, cutout_length=8)
 WORKERS = [1, pytest.param(2, marks=pytest.mark.skipif(usable_workers(2) < 2, reason="one CPU"))]
 
 

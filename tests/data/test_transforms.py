@@ -115,13 +115,14 @@ def test_a_batch_is_normalised_to_the_bit_like_its_images_one_by_one():
 
 
 def test_the_order_of_the_training_operators():
-    config = Augmentation(color_jitter=[0.4, 0.4, 0.4, 0.0], cutout=True)
+    config = Augmentation(color_jitter=[0.4, 0.4, 0.4, 0.0], pca_noise=0.1, cutout=True)
     names = [type(operator).__name__ for operator in train_transforms(config, Preprocessing())]
     assert names == [
         "RandomCropDecodeResize",
         "CutOut",
         "RandomHorizontalFlip",
         "RandomColorAdjust",
+        "RandomLighting",
         "HWC2CHW",
     ]
     late = train_transforms(config.model_copy(update={"cutout_position": "normalized"}), Preprocessing())
@@ -164,6 +165,50 @@ def test_colour_jitter_changes_colours_within_its_range():
     config = Augmentation(color_jitter=[0.4, 0, 0, 0])
     levels = [pixels.mean() for pixels in augmented(image, config, times=200)]
     assert 59 <= min(levels) < 65 and 135 < max(levels) <= 141
+
+
+# Krizhevsky et al. 2012, section 4.1, as every framework has them: roots of the eigenvalues, and eigenvectors in columns,
+# of the covariance of ImageNet's colours (0 to 255).
+ROOTS = np.array([55.46, 4.794, 1.148])
+COLOURS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+
+
+def lit(image, noise, times):
+    """What is added to the pixels of one image, int [times, size, size, 3]."""
+    config = Augmentation(crop_scale=[1, 1], crop_ratio=[1, 1], horizontal_flip=0, pca_noise=noise)
+    return augmented(image, config, times=times).astype(int) - image.astype(int)
+
+
+def test_pca_noise_is_the_sum_of_the_principal_components_normally_weighted():
+    """The colours added to 4,000 images have the covariance of NumPy's, and their weights are normal and independent."""
+    grey = np.full((32, 32, 3), 128, np.uint8)
+    added = lit(grey, 0.5, 4000)
+    assert (added == added[:, :1, :1]).all(), "one colour for all pixels of an image"
+    colours = added[:, 0, 0]
+    covariance = COLOURS @ np.diag((0.5 * ROOTS) ** 2) @ COLOURS.T
+    assert np.abs(np.cov(colours.T) / covariance - 1).max() < 0.08
+    weights = colours @ np.linalg.inv((ROOTS * COLOURS).T)
+    # Rounding to whole levels blurs the third component, whose root is 1.148, by 0.29 / 1.148.
+    expected = np.sqrt(0.5**2 + (1 / 12) / ROOTS**2)
+    assert np.abs(weights.std(axis=0) / expected - 1).max() < 0.05
+    assert np.abs(weights.mean(axis=0)).max() < 0.04
+    assert np.abs(np.corrcoef(weights.T) - np.eye(3)).max() < 0.05
+    within = (np.abs(weights[:, 0]) < 0.5).mean()
+    assert abs(within - 0.6827) < 0.03
+
+
+def test_pca_noise_is_seeded_scales_with_its_deviation_rounds_and_stays_within_a_byte():
+    dark_and_light = np.full((32, 32, 3), 128, np.uint8)
+    dark_and_light[:8], dark_and_light[8:16] = 0, 255
+    large, again, small = (lit(dark_and_light, noise, 200) for noise in (1.0, 1.0, 0.25))
+    assert np.array_equal(large, again)
+    middle = large[:, 20, 20]
+    unclipped = (np.abs(middle) < 120).all(axis=1)
+    assert unclipped.sum() > 150
+    # A quarter of the same draw, each rounded by itself to whole levels.
+    assert np.abs(small[unclipped, 20, 20] - middle[unclipped] / 4).max() <= 0.5 + 0.5 / 4
+    assert np.array_equal(large[unclipped, 0, 0], np.maximum(middle[unclipped], 0))
+    assert np.array_equal(large[unclipped, 8, 0], np.minimum(middle[unclipped], 0))
 
 
 def test_the_crop_covers_its_share_of_the_area():

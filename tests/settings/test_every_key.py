@@ -285,6 +285,7 @@ ROWS = [
     Row("crop_ratio", [0.61, 1.71], "train", {"augmentation.crop_ratio": [0.61, 1.71]}),
     Row("horizontal_flip", 0.35, "train", {"augmentation.horizontal_flip": 0.35}),
     Row("color_jitter", [0.11, 0.22, 0.33, 0.04], "train", {"augmentation.color_jitter": [0.11, 0.22, 0.33, 0.04]}),
+    Row("pca_noise", 0.17, "train", {"augmentation.pca_noise": 0.17}),
     Row("cutout", True, "train", {"augmentation.cutout": True}),
     Row("cutout_length", 13, "train", {"augmentation.cutout_length": 13}),
     Row("cutout_position", "normalized", "train", {"augmentation.cutout_position": "normalized"}),
