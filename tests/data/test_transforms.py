@@ -167,8 +167,8 @@ def test_colour_jitter_changes_colours_within_its_range():
     assert 59 <= min(levels) < 65 and 135 < max(levels) <= 141
 
 
-# Krizhevsky et al. 2012, section 4.1, as every framework has them: roots of the eigenvalues, and eigenvectors in columns,
-# of the covariance of ImageNet's colours (0 to 255).
+# Krizhevsky et al. 2012, section 4.1, as every framework has them: of the covariance of ImageNet's colours (0 to 255)
+# the roots of the eigenvalues, and the eigenvectors in columns.
 ROOTS = np.array([55.46, 4.794, 1.148])
 COLOURS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
@@ -180,7 +180,7 @@ def lit(image, noise, times):
 
 
 def test_pca_noise_is_the_sum_of_the_principal_components_normally_weighted():
-    """The colours added to 4,000 images have the covariance of NumPy's, and their weights are normal and independent."""
+    """The colours added to 4,000 images have the covariance of NumPy's, their weights are normal and independent."""
     grey = np.full((32, 32, 3), 128, np.uint8)
     added = lit(grey, 0.5, 4000)
     assert (added == added[:, :1, :1]).all(), "one colour for all pixels of an image"
