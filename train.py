@@ -69,7 +69,6 @@ def train(config: Config, current: Run) -> None:
         parts = supernet.parts_of(own, loss, rates, train_data, preprocessing, world)
     else:
         parts = build.parts_of(own, loss, rates, world)
-    network, step, evaluator = parts
 
     def keep() -> None:
         folder.write_config(config)
@@ -79,9 +78,7 @@ def train(config: Config, current: Run) -> None:
 
     trainer = Trainer(
         config=config,
-        network=network,
-        step=step,
-        evaluator=evaluator,
+        **parts._asdict(),
         learning_rates=rates,
         train_data=train_data,
         eval_data=eval_data,
@@ -104,7 +101,7 @@ def train(config: Config, current: Run) -> None:
         trainer.restore(read_checkpoint(resumed))
         log.info(f"going on from {resumed}")
     if world.size > 1:
-        broadcast_parameters(network.get_parameters())
+        broadcast_parameters(parts.network.get_parameters())
 
     log.info(to_yaml(config.changed()).rstrip())
     log.debug(f"all of it:\n{config.to_yaml().rstrip()}")

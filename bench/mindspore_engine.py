@@ -14,8 +14,7 @@ from bench.serve import serve
 from src.cpu import inference, use_operators
 from src.models import create_model
 from src.settings.sections import Optimizer, Update
-from src.training.one_pass import after_gradients
-from src.training.optimizer import create_optimizer
+from src.training.one_pass import optimizer_for
 from src.training.step import TrainStep
 
 
@@ -35,8 +34,8 @@ def workload(mode: str, task: str, model: str, batch: int, size: int) -> Callabl
     if task == "eval":
         evaluated = inference(net)
         return lambda: evaluated(images).asnumpy()
-    optimizer = create_optimizer(net.trainable_params(), Optimizer(weight_decay=0), 1e-3)
-    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer, Update(), all_finite=after_gradients(net, optimizer))
+    optimizer, all_finite = optimizer_for(net, net.trainable_params(), Optimizer(weight_decay=0), 1e-3)
+    step = TrainStep(net, nn.CrossEntropyLoss(), optimizer, Update(), all_finite=all_finite)
     return lambda: step(images, labels)[0].asnumpy()
 
 

@@ -354,7 +354,7 @@ def of_step(step: nn.Cell, rates: np.ndarray) -> View:
         **directions(step.optimizer, rates),
     }
     if isinstance(step, TrainStep):
-        return view
+        return {**view, "step.still": len(step.still)}
     supernet, sampler = step.supernet, step.sampler
     masking = {
         any(block.is_masked_after) for _, cell in supernet.cells_and_names() for block in getattr(cell, "choices", ())

@@ -261,8 +261,8 @@ class Operators:
     def update(self, name: str) -> ops.Custom:
         """``momentum``, ``marked_momentum`` or ``rmsprop``: one update of a list of parameters, in place.
 
-        (rate, factor of the gradients, settings, decay of each, 0/1 for each, *weights, *states, *gradients); what it
-        returns means nothing.
+        (rate, factor of the gradients, settings, decay of each, share of the rate for each, *weights, *states,
+        *gradients); a share of 0 leaves weight and state as they are. What it returns means nothing.
         """
         op = self.custom(f"{name}_update", lambda rate, *rest: (1,), 1)
         # Without it a graph would run it when it likes, or not at all: its output is of no use.

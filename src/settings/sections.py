@@ -11,10 +11,21 @@ import warnings
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
-from src.settings.values import Number, Numbers, Options, Switch, Text, Whole, WholeNumbers, Words
+from src.settings.values import (
+    Number,
+    Numbers,
+    Options,
+    Switch,
+    Text,
+    Whole,
+    WholeNumbers,
+    Words,
+    as_mapping,
+    as_whole_number,
+)
 
 
 class Section(BaseModel):
@@ -39,6 +50,27 @@ def _size(value: int) -> int:
     return value
 
 
+CLASSIFIER = "classifier"  # in `freeze`, beside numbers of stages
+
+
+def _freeze(given: Any) -> dict[str, int]:
+    """``{classifier: 2, 3: 4}`` in the order of the run, its stages as text. Raises ValueError for anything else."""
+    value = as_mapping(given)
+    try:
+        read = [
+            (0 if stage == CLASSIFIER else as_whole_number(stage), as_whole_number(value[stage])) for stage in value
+        ]
+    except ValueError:
+        read = [(-1, 0)]
+    numbers = dict(sorted(read))
+    if len(numbers) < len(value) or any(stage < (CLASSIFIER not in value) or epochs < 1 for stage, epochs in read):
+        raise ValueError(
+            f"is {value}; it must say what trains for how many epochs before all does: {{{CLASSIFIER}: 2, 3: 4}} is the "
+            f"classifier alone for 2, then the last 3 stages with it for 4"
+        )
+    return {str(stage or CLASSIFIER): epochs for stage, epochs in numbers.items()}
+
+
 def _holds(*lengths: int) -> Callable[[list], list]:
     def check(value: list) -> list:
         if len(value) not in lengths:
@@ -48,6 +80,7 @@ def _holds(*lengths: int) -> Callable[[list], list]:
     return check
 
 
+Freezing = Annotated[dict[str, int], BeforeValidator(_freeze)]
 Side = Annotated[Whole, AfterValidator(_size)]
 Channels = Annotated[Numbers, AfterValidator(_holds(0, 3))]
 Pair = Annotated[Numbers, AfterValidator(_holds(2))]
@@ -199,6 +232,14 @@ with warnings.catch_warnings():
         csv: Text = _key("", "file for the results as CSV, one row per checkpoint")
 
 
+class Depth(Section):
+    """fine-tuning"""
+
+    freeze: Freezing = _key({}, "what trains before all does: {classifier: 2, 3: 4} is the classifier for 2 epochs, then the last 3 stages too for 4")
+    freeze_batch_norm: Literal["stages", "all", "none"] = _key("stages", "whose moving statistics stay and normalise: of stages while they are frozen, of all, or of none")
+    layer_decay: Number = _key(1.0, "learning rate of a stage over that of the one behind it, the classifier's being lr", gt=0, le=1)
+
+
 class Supernet(Section):
     """search space and supernet (model: spos_...; its model_options say which space)"""
 
@@ -254,6 +295,7 @@ SECTIONS: tuple[type[Section], ...] = (
     Machine,
     Folder,
     Running,
+    Depth,
     Supernet,
     Checkpoint,
     Evaluation,
@@ -262,7 +304,7 @@ SECTIONS: tuple[type[Section], ...] = (
 # Whose keys a program has a use for; those of the others it refuses.
 PROGRAMS: dict[str, tuple[type[Section], ...]] = {
     "train": (
-        Network, Data, Augmentation, Loss, Optimizer, Schedule, Update, Machine, Folder, Running, Supernet,
+        Network, Data, Augmentation, Loss, Optimizer, Schedule, Update, Machine, Folder, Running, Depth, Supernet,
     ),
     "eval": (Network, Data, Loss, Machine, Checkpoint, Evaluation),
     "export": (Network, Data, Machine, Checkpoint),

@@ -153,6 +153,8 @@ def parts_of(
     Args:
         train_data: without the images held out; some of it gives the batch-norm statistics of a path.
     """
+    if config.freeze or config.layer_decay != 1 or config.freeze_batch_norm == "all":
+        raise UsageError("freeze, freeze_batch_norm and layer_decay are for one network, not for a supernet")
     if config.sync_batch_norm:
         raise UsageError("--sync_batch_norm is not for a supernet, whose paths get batch-norm statistics of their own")
     network = supernet_of(config, loss.num_classes)

@@ -27,17 +27,27 @@ def decays(name: str, ndim: int, weight_decay_on: str) -> bool:
     return True
 
 
-def decay_groups(params: Sequence[Parameter], weight_decay: float, weight_decay_on: str) -> list[dict]:
+def parameter_groups(
+    params: Sequence[Parameter], config: Optimizer, rates: np.ndarray | float, shares: Sequence[float]
+) -> list[dict]:
     """``params`` as MindSpore parameter groups, the original order kept.
 
-    Each group states its weight decay, 0.0 too: a group that states none gets the optimizer's own.
+    Each group states its weight decay, 0.0 too: a group that states none gets the optimizer's own. Where the ``shares``
+    of the learning rate differ, each states its rates as well.
     """
-    groups = {weight_decay: [], 0.0: []}
-    for param in params:
-        decayed = decays(param.name, param.ndim, weight_decay_on)
-        groups[weight_decay if decayed else 0.0].append(param)
-    stated = [{"params": members, "weight_decay": decay} for decay, members in groups.items() if members]
+    groups: dict[tuple[float, float], list[Parameter]] = {}
+    for param, share in zip(params, shares, strict=True):
+        decayed = decays(param.name, param.ndim, config.weight_decay_on)
+        groups.setdefault((config.weight_decay if decayed else 0.0, share), []).append(param)
+    stated: list[dict] = [{"params": members, "weight_decay": decay} for (decay, _), members in groups.items()]
+    if set(shares) != {1.0}:
+        for group, (_, share) in zip(stated, groups, strict=True):
+            group["lr"] = _as_rate(rates * np.float32(share))
     return [*stated, {"order_params": list(params)}]
+
+
+def _as_rate(rates: np.ndarray | float) -> Tensor | float:
+    return float(rates) if np.ndim(rates) == 0 else Tensor(np.asarray(rates, np.float32))
 
 
 _rmsprop_update = ops.MultitypeFuncGraph("rmsprop_update")
@@ -80,12 +90,20 @@ class TensorFlowRMSProp(nn.Optimizer):
         gradients = self.scale_grad(self.decay_weight(gradients))
         rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
+        lists = self._parameters, self.mean_square, self.moment, gradients
+        if self.is_group_lr:
+            update = ops.partial(_rmsprop_update, self.decay, self.momentum, self.epsilon)
+            return self.hyper_map(update, rate, *lists)
         update = ops.partial(_rmsprop_update, self.decay, self.momentum, self.epsilon, rate)
-        return self.hyper_map(update, self._parameters, self.mean_square, self.moment, gradients)
+        return self.hyper_map(update, *lists)
 
 
 def create_optimizer(
-    params: Sequence[Parameter], config: Optimizer, rates: float | np.ndarray, loss_scale: float = 1.0
+    params: Sequence[Parameter],
+    config: Optimizer,
+    rates: float | np.ndarray,
+    loss_scale: float = 1.0,
+    shares: Sequence[float] = (),
 ) -> nn.Optimizer:
     """The optimizer of the configuration over the trainable ``params``.
 
@@ -96,14 +114,15 @@ def create_optimizer(
     Args:
         rates: one rate, or float32 [updates]: the rate of each update, indexed by ``global_step``.
         loss_scale: gradients are divided by it (1.0 where the training step has done so).
+        shares: of the rate, for each of ``params`` (all of it, if not given).
 
     Raises:
         UsageError: nesterov without momentum.
     """
     if config.optimizer == "nesterov" and config.momentum == 0:
         raise UsageError("optimizer nesterov needs a momentum above 0; take sgd for none")
-    groups = decay_groups(params, config.weight_decay, config.weight_decay_on)
-    rate = float(rates) if np.ndim(rates) == 0 else Tensor(np.asarray(rates, np.float32))
+    groups = parameter_groups(params, config, rates, shares or [1.0] * len(params))
+    rate = _as_rate(rates)
     if config.optimizer == "momentum":
         return nn.Momentum(groups, rate, config.momentum, loss_scale=loss_scale)
     if config.optimizer == "rmsprop":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from mindspore import nn
@@ -27,11 +29,11 @@ from src.runs.log import record
 from src.settings.config import Config
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 from src.settings.sections import Data, Loss, Machine, Network
+from src.training.depth import check_freeze, rate_shares, still_norms, switches
 from src.training.evaluation import Evaluator
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.lr_schedule import learning_rates, scaled
-from src.training.one_pass import after_gradients
-from src.training.optimizer import create_optimizer
+from src.training.one_pass import optimizer_for
 from src.training.step import TrainStep, apply_precision
 from src.training.sync_batch_norm import synchronise_batch_norm
 
@@ -161,16 +163,30 @@ def network_of(config: Config, num_classes: int, world: World) -> nn.Cell:
     return network
 
 
-def parts_of(
-    config: Config, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World
-) -> tuple[nn.Cell, TrainStep, Evaluator]:
-    """The network with its first weights, and the training step and the evaluation around it."""
+class Parts(NamedTuple):
+    """What is made of a network.
+
+    Attributes:
+        later: makes the steps that take the place of ``step``, by the epoch, counted from 0, from which on they do.
+    """
+
+    network: nn.Cell
+    step: TrainStep
+    evaluator: Evaluator
+    later: dict[int, Callable[[], TrainStep]]
+
+
+def parts_of(config: Config, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, world: World) -> Parts:
+    """The network with its first weights, and the training steps and the evaluation around it."""
     network = network_of(config, loss.num_classes, world)
     if config.pretrained:
         left_out = load_pretrained(config.pretrained, network, config.model)
         _log.info(f"starting from the weights of {config.pretrained}{_but(left_out, loss.num_classes)}")
+    check_freeze(config.freeze, network, config.epochs)
     computes = computing(network, config)
-    return network, step_of(config, computes, loss, rates), Evaluator(computes, loss)
+    step = partial(step_of, config, computes, loss, rates)
+    later = {epoch: partial(step, epoch) for epoch in switches(config.freeze, config.epochs)}
+    return Parts(network, step(0), Evaluator(computes, loss), later)
 
 
 def _but(left_out: list[str], num_classes: int) -> str:
@@ -223,13 +239,13 @@ def learning_rates_of(config: Config, steps_per_epoch: int, world: World) -> np.
     return learning_rates(schedule, math.ceil(steps_per_epoch / config.accumulate))
 
 
-def step_of(config: Config, network: nn.Cell, loss: LabelSmoothedCrossEntropy, rates: np.ndarray) -> TrainStep:
-    """The training step around ``network``, which is in its precision already."""
-    optimizer = create_optimizer(network.trainable_params(), config, rates)
-    return TrainStep(
-        network,
-        loss,
-        optimizer,
-        config,
-        all_finite=after_gradients(network, optimizer),
-    )
+def step_of(
+    config: Config, network: nn.Cell, loss: LabelSmoothedCrossEntropy, rates: np.ndarray, epoch: int = 0
+) -> TrainStep:
+    """The training step of an epoch, counted from 0, around ``network``, which is in its precision already."""
+    shares = rate_shares(network, config, epoch)
+    optimizer, all_finite = optimizer_for(network, list(shares), config, rates, list(shares.values()))
+    if config.freeze:
+        trained, whole = (sum(p.size for p in params) for params in (shares, network.trainable_params()))
+        _log.info(f"from epoch {epoch + 1} on {trained:,} of {whole:,} parameters train")
+    return TrainStep(network, loss, optimizer, config, still_norms(network, config, epoch), all_finite=all_finite)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
@@ -31,6 +31,7 @@ class TrainStep(nn.Cell):
         network: images to logits [N, K].
         loss_fn: (logits, labels) to the mean loss; its result has to be float32.
         optimizer: over the parameters to train; takes unscaled gradients (its own loss_scale is 1).
+        still: batch norms of ``network`` that compute as in evaluation while it trains.
         config, options: of :class:`src.training.scaled_gradients.ScaledGradients`.
     """
 
@@ -40,14 +41,21 @@ class TrainStep(nn.Cell):
         loss_fn: Callable[[Tensor, Tensor], Tensor],
         optimizer: nn.Optimizer,
         config: Update,
+        still: Sequence[nn.Cell] = (),
         **options,
     ):
         super().__init__(auto_prefix=False)
-        self.network, self.optimizer = network, optimizer
+        self.network, self.optimizer, self.still = network, optimizer, tuple(still)
         self.gradients = ScaledGradients(network, loss_fn, optimizer.parameters, config, **options)
         self.is_accumulating = self.gradients.accumulate > 1
         if self.is_accumulating:
             self.accumulated_batches = state_parameter("accumulated_batches", 0, ms.int32)
+
+    def set_train(self, mode: bool = True) -> TrainStep:
+        super().set_train(mode)
+        for norm in self.still:
+            norm.set_train(False)
+        return self
 
     def construct(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         held = Tensor(0, ms.int32)

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,6 +85,8 @@ class Trainer:
         config: resolved configuration.
         network: the network whose weights are trained and saved.
         step: the training step around it.
+        later: makes the steps that take its place, by the epoch, counted from 0, from which on they do. What a step
+            remembers goes over to the next.
         evaluator, eval_data: None to train without evaluation.
         learning_rates: the rate of each update, float32 [updates].
         train_data: images of this rank.
@@ -114,10 +116,11 @@ class Trainer:
         world: World,
         is_sinking: bool = False,
         keep: Callable[[], None] = lambda: None,
+        later: Mapping[int, Callable[[], TrainStep]] | None = None,
     ):
         self._config = config
         self._network = network
-        self._step = step
+        self._later = {**(later or {})}
         self._evaluator = evaluator
         self._learning_rates = learning_rates
         self._train_data = train_data
@@ -130,12 +133,24 @@ class Trainer:
         self._checkpoints = CheckpointFolder(run.checkpoints, config.keep_checkpoint_max)
         self._report = Reporter(config, run, world.rank == 0)
         self.after_step: list[Callable[[int, Tensor], None]] = []
-        counters = network.parameters_dict().keys() - weights(network).keys()
-        self._state = {**state(step), **{name: network.parameters_dict()[name] for name in counters}}
+        self._take(step)
         self._at = Position()
         self._process = _Process()
 
     # -- state ---------------------------------------------------------------------------------
+
+    def _take(self, step: TrainStep) -> None:
+        counters = self._network.parameters_dict().keys() - weights(self._network).keys()
+        self._step = step
+        self._state = {**state(step), **{name: self._network.parameters_dict()[name] for name in counters}}
+
+    def _follow(self, epoch: int) -> None:
+        """Takes up the step of an epoch, counted from 0, if it is another one than that in use."""
+        for since in sorted(first for first in self._later if first <= epoch):
+            before = {name: value.asnumpy() for name, value in self._state.items()}
+            self._take(self._later.pop(since)())
+            for name, array in before.items():
+                self._state[name].set_data(Tensor(array))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes up weights, optimizer and position of ``checkpoint``.
@@ -151,6 +166,8 @@ class Trainer:
         for fact in ours:
             if theirs[fact] != ours[fact]:
                 raise UsageError(f"{checkpoint.path} was trained with another {fact}: {theirs[fact]}")
+        at = Position(**checkpoint.meta["position"])
+        self._follow(at.epoch if at.step else at.epoch - 1)  # a completed epoch was saved before the next one's step
         missing = self._state.keys() - checkpoint.state.keys()
         surplus = checkpoint.state.keys() - self._state.keys()
         wrong = {
@@ -160,14 +177,14 @@ class Trainer:
         }
         if missing or surplus or wrong:
             raise UsageError(
-                f"{checkpoint.path} holds the state of another optimizer or precision "
+                f"{checkpoint.path} holds the state of another optimizer or precision, or another freeze "
                 f"(missing {sorted(missing)[:3]}, surplus {sorted(surplus)[:3]}, other shape {sorted(wrong)[:3]}); "
                 "start from its weights alone with --pretrained"
             )
         assign_weights(self._network, checkpoint.weights)
         for name, value in checkpoint.state.items():
             self._state[name].set_data(Tensor(value))
-        self._at = Position(**checkpoint.meta["position"])
+        self._at = at
         self._process.saved_at = (self._at.epoch, self._at.step)
         is_best = (self._at.best_epoch, 0) == self._process.saved_at
         if is_best and self._world.rank == 0 and checkpoint.path.parent.samefile(self._run.checkpoints):
@@ -285,6 +302,7 @@ class Trainer:
 
     def _train_epoch(self, stop: StopRequest) -> None:
         config, at, data = self._config, self._at, self._train_data
+        self._follow(at.epoch)
         steps = data.steps_per_epoch
         log_steps = config.log_steps or max(steps // 10, 1)
         pending: list[Tensor] = []

@@ -30,7 +30,7 @@ from src.models.layers import (
 from src.runs.log import logged
 from src.settings.sections import Optimizer, Update
 from src.training.loss import LabelSmoothedCrossEntropy
-from src.training.one_pass import after_gradients
+from src.training.one_pass import optimizer_for
 from src.training.optimizer import create_optimizer
 from src.training.step import TrainStep
 
@@ -145,10 +145,10 @@ def test_the_update_in_one_pass_is_neither_lost_nor_made_where_it_must_not():
     found = []
     for is_one_pass in (False, True):
         net = small_net("fused")
-        optimizer = create_optimizer(net.trainable_params(), Optimizer(weight_decay=1e-3), 0.05)
-        all_finite = ms.amp.all_finite
+        params, keys = net.trainable_params(), Optimizer(weight_decay=1e-3)
+        optimizer, all_finite = create_optimizer(params, keys, 0.05), ms.amp.all_finite
         if is_one_pass:
-            all_finite = after_gradients(net, optimizer)
+            optimizer, all_finite = optimizer_for(net, params, keys, 0.05)
         loss = LabelSmoothedCrossEntropy(5, 0.1, "uniform")
         train = TrainStep(net, loss, optimizer, Update(), all_finite=all_finite).set_train(True)
         losses = []

@@ -432,6 +432,16 @@ ROWS = [
     ),
     Row("log_steps", 4, "loop", {"run.logged": steps(*range(1, 7), of=(4, 6))}),
     Row("tensorboard", True, "loop", {"run.tensorboard": True}),
+    # -- fine-tuning
+    Row("freeze", {"classifier": 2}, "train", {"update.scale": (), "step.still": 2}),
+    Row("freeze_batch_norm", "all", "train", {"step.still": 2}),
+    Row("freeze_batch_norm", "none", "train", {"step.still": 0}, '--freeze {{"classifier":2}}'),
+    Row(
+        "layer_decay",
+        0.5,
+        "train",
+        dict.fromkeys(("update.kernel", "update.scale"), lambda before: 0.25 * np.array(before)),  # of the stem
+    ),
     # -- evaluation
     Row(
         "checkpoint_path",

@@ -11,7 +11,7 @@ from src.errors import UsageError
 from src.settings.config import choices_of
 from src.settings.sections import Optimizer
 from src.training.one_pass import update_in_one_pass
-from src.training.optimizer import create_optimizer, decay_groups, decays
+from src.training.optimizer import create_optimizer, decays, parameter_groups
 
 OPTIMIZERS = choices_of("optimizer")
 STEPS = 6
@@ -48,13 +48,13 @@ def apply(optimizer, gradients):
         optimizer(ms.mutable(tuple(Tensor(gradient) for gradient in step)))
 
 
-def numpy_run(name, gradients, *, momentum, weight_decay, decayed, rms_decay=0.9, rms_epsilon=1e-3):
+def numpy_run(name, gradients, *, momentum, weight_decay, decayed, shares, rms_decay=0.9, rms_epsilon=1e-3):
     """The parameters after the run, each rule written down independently, in float64."""
     result = []
     for index, param in enumerate(make_params()):
         weight = param.asnumpy().astype(np.float64)
         velocity, mean_square = np.zeros_like(weight), np.ones_like(weight)
-        for rate, step in zip(RATES.astype(np.float64), gradients, strict=True):
+        for rate, step in zip(shares[index] * RATES.astype(np.float64), gradients, strict=True):
             gradient = step[index].astype(np.float64) + (weight_decay * weight if decayed[index] else 0)
             if name == "rmsprop":
                 mean_square = rms_decay * mean_square + (1 - rms_decay) * gradient**2
@@ -68,12 +68,14 @@ def numpy_run(name, gradients, *, momentum, weight_decay, decayed, rms_decay=0.9
 
 
 @pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("shares", [(), (0.25, 0.25, 0.5, 1.0)], ids=["alike", "by depth"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_equals_numpy(name, is_fused):
+def test_equals_numpy(name, shares, is_fused):
     params, gradients = make_params(), make_gradients()
-    optimizer = create(params, name, RATES, momentum=0.8, weight_decay=0.05, rms_decay=0.7, rms_epsilon=0.1)
+    keys = Optimizer(optimizer=name, momentum=0.8, weight_decay=0.05, rms_decay=0.7, rms_epsilon=0.1)
+    optimizer = create_optimizer(params, keys, RATES, shares=() if is_fused else shares)
     if is_fused:
-        update_in_one_pass(optimizer, Operators(library()))
+        update_in_one_pass(optimizer, Operators(library()), shares)
     apply(optimizer, gradients)
     expected = numpy_run(
         name,
@@ -81,6 +83,7 @@ def test_equals_numpy(name, is_fused):
         momentum=0.8,
         weight_decay=0.05,
         decayed=[True, False, False, False],
+        shares=shares or (1.0,) * 4,
         rms_decay=0.7,
         rms_epsilon=0.1,
     )
@@ -137,7 +140,7 @@ def test_state_restored_from_a_file_goes_on_bit_for_bit(name, tmp_path):
 
 def test_groups_state_every_decay_and_keep_the_order():
     params = make_params()
-    groups = decay_groups(params, 0.25, "weights")
+    groups = parameter_groups(params, Optimizer(weight_decay=0.25), 0.1, [1.0] * 4)
     assert [group.get("weight_decay") for group in groups] == [0.25, 0.0, None]
     assert [param.name for param in groups[0]["params"]] == ["stem.conv.weight"]
     assert [param.name for param in groups[-1]["order_params"]] == list(SHAPES)
@@ -146,7 +149,7 @@ def test_groups_state_every_decay_and_keep_the_order():
 
 
 def test_no_decay_at_all_is_one_group():
-    groups = decay_groups(make_params(), 0.0, "weights")
+    groups = parameter_groups(make_params(), Optimizer(weight_decay=0.0), 0.1, [1.0] * 4)
     assert [group.get("weight_decay") for group in groups] == [0.0, None]
 
 

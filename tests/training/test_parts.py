@@ -17,7 +17,7 @@ from src.data.transforms import train_transforms
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import get_entry
-from src.models.layers import Dropout
+from src.models.layers import Dropout, Network
 from src.runs.log import logged
 from src.settings.config import load_config
 from src.training import parts as build
@@ -192,7 +192,7 @@ def test_the_step_takes_every_key():
         optimizer="rmsprop", momentum=0.8, rms_decay=0.7, rms_epsilon=0.5, weight_decay=0.01, grad_clip=2.0,
         accumulate=3, loss_scale_mode="dynamic", loss_scale=64, scale_factor=4, scale_window=7, label_smoothing=0.2,
     )  # fmt: skip
-    network = nn.Dense(2, 3)
+    network = Network({"stem": nn.Identity()}, 2, 3)
     step = build.step_of(asked, network, build.loss_of(asked, 3), np.full(5, 0.1, np.float32))
     optimizer = step.optimizer
     values = [float(value.asnumpy()) for value in (optimizer.decay, optimizer.momentum, optimizer.epsilon)]

@@ -8,38 +8,39 @@ using namespace cpu;
 
 namespace {
 
-// What stands before the lists: factor of the gradients, weight decay of each tensor [N], which to update [N] (0/1).
+// What stands before the lists: factor of the gradients, weight decay of each tensor [N], share of the rate for each
+// [N] (0: the tensor and its state stay as they are).
 struct Update {
   struct Head {
-    Tensor rate, factor, settings, decay, chosen;
+    Tensor rate, factor, settings, decay, share;
   };
   const Arguments& args;
   Index count;
   float rate, factor;
-  const float *settings, *decay, *chosen;
+  const float *settings, *decay, *share;
 
   explicit Update(const Arguments& args) : args(args) {
     const Head head = args.as<Head>();
     count = head.decay.size(), rate = head.rate[0], factor = head.factor[0];
-    settings = head.settings, decay = head.decay, chosen = head.chosen;
+    settings = head.settings, decay = head.decay, share = head.share;
   }
   static constexpr Index members = sizeof(Head) / sizeof(Tensor);
   float* tensor(Index list, Index i) const { return args[members + list * count + i]; }
   Index size(Index i) const { return args[members + i].size(); }
 
-  // Runs each(tensor, place, n) for every vector of the chosen tensors, n of its lanes valid.
+  // Runs each(tensor, place, n) for every vector of the tensors that have a share, n of its lanes valid.
   template <class Each>
   void run(Each&& each) const {
     Index total = 0;
     for (Index i = 0; i < count; ++i)
-      if (chosen[i] != 0) total += size(i);
+      if (share[i] != 0) total += size(i);
     const Index team = threads();
 #pragma omp parallel num_threads(team)
     {
       const Range mine = part_of(total, 64, omp_get_thread_num(), team);
       Index first = 0;
       for (Index i = 0; i < count; ++i) {
-        if (chosen[i] == 0) continue;
+        if (share[i] == 0) continue;
         const Index n = size(i), end = std::min(mine.end - first, n);
         for (Index at = std::max<Index>(mine.begin - first, 0); at < end; at += lanes)
           each(i, at, std::min(lanes, end - at));
@@ -63,7 +64,7 @@ void momentum_update_body(const Update& u, Index states) {
     const Vec weight = load_some(w, n), g = u.gradient(states, i, at, n, weight);
     const Vec velocity = load_some(v, n) * momentum + g;
     store_some(v, velocity, n);
-    store_some(w, weight - (is_nesterov ? velocity * momentum + g : velocity) * u.rate, n);
+    store_some(w, weight - (is_nesterov ? velocity * momentum + g : velocity) * (u.rate * u.share[i]), n);
   });
 }
 
@@ -93,7 +94,7 @@ OPERATOR_OF(Arguments, rmsprop_update) {
     const Vec square = load_some(s, n) * d + g * g * (1 - d);
     Vec root = square + epsilon;
     for (Index lane = 0; lane < lanes; ++lane) root[lane] = std::sqrt(root[lane]);
-    const Vec moment = load_some(m, n) * momentum + g * u.rate / root;
+    const Vec moment = load_some(m, n) * momentum + g * (u.rate * u.share[i]) / root;
     store_some(s, square, n);
     store_some(m, moment, n);
     store_some(w, weight - moment, n);
