@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
     config = parse_arguments(argv, "train")
     if not config.model:
         raise UsageError("which network? Give --model NAME or --config_path RECIPE; python summary.py lists both")
+    config = build.from_weights_alone(config)
     build.check_inputs(config)
     with started(config, "train") as current:
         train(config, current)

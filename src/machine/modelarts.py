@@ -7,6 +7,8 @@
     --train_url        where outputs go, and outputs of an earlier job that are fetched first, to
                        --output_path (default /cache/train)
 
+Images below --data_path are named by --train_dataset_path and the like; --data_path then only says where to fetch to.
+
 A url that is a plain path is a folder the platform itself keeps in step with the storage; it is used as it
 is. Only obs:// and s3:// need moxing, which exists on the platform alone and is imported nowhere else.
 """
@@ -35,8 +37,13 @@ DEFAULTS = {
     "load_path": "/cache/checkpoint_path",
 }
 DATA_PATH = "/cache/data"
-DATA_FLAGS = ("data_path", "val_data_path", "dataset_path", "train_dataset_path", "eval_dataset_path")
-CHECKPOINT_FLAGS = ("checkpoint_path", "ckpt_path", "ckpt_file", "checkpoint", "checkpoint_dir")
+# Which flags name a program's images.
+DATA_FLAGS = {
+    "train": ("data_path", "dataset_path", "train_dataset_path"),
+    "eval": ("data_path", "val_data_path", "dataset_path", "train_dataset_path", "eval_dataset_path"),
+    "export": (),
+}
+CHECKPOINT_FLAGS = ("checkpoint_path", "ckpt_path", "ckpt_file", "ckpt_files", "checkpoint", "checkpoint_dir")
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,16 @@ def given(argv: Sequence[str], names: Sequence[str]) -> str | None:
     return None
 
 
+def _without_place_of_data(arguments: Sequence[str], program: str) -> list[str]:
+    """``arguments`` without --data_path if another flag names the program's images below that folder."""
+    place, named = given(arguments, ("data_path",)), given(arguments, DATA_FLAGS[program][1:])
+    if not place or not named or not Path(named).is_relative_to(place):
+        return list(arguments)
+    position = next(i for i, word in enumerate(arguments) if word.partition("=")[0] == "--data_path")
+    length = 1 if "=" in arguments[position] else 2
+    return [*arguments[:position], *arguments[position + length :]]
+
+
 def job_from(argv: Sequence[str], program: str, environment: Mapping[str, str]) -> Job | None:
     """The job that a command line of ``program`` (train, eval, export) asks for; None without --enable_modelarts.
 
@@ -108,6 +125,7 @@ def job_from(argv: Sequence[str], program: str, environment: Mapping[str, str]) 
     data = options["data_url"] if options["data_url"] and not is_remote(options["data_url"]) else ""
     output = options["train_url"] if options["train_url"] and not is_remote(options["train_url"]) else ""
     data = data or given(arguments, ("data_path",)) or DATA_PATH
+    arguments = _without_place_of_data(arguments, program)
     output = output or options["output_path"]
     url = options["checkpoint_url"]
     load = url if url and not is_remote(url) else options["load_path"]
@@ -115,9 +133,12 @@ def job_from(argv: Sequence[str], program: str, environment: Mapping[str, str]) 
         load = f"{load}/{url.rpartition('/')[2]}"
     job = environment.get("JOB_ID") or "job"
     defaults = {
-        "train": {"data_path": (DATA_FLAGS, data), "run_dir": (("run_dir", "save_ckpt_path"), f"{output}/{job}")},
+        "train": {
+            "data_path": (DATA_FLAGS["train"], data),
+            "run_dir": (("run_dir", "save_ckpt_path"), f"{output}/{job}"),
+        },
         "eval": {
-            "val_data_path": (DATA_FLAGS, data),
+            "val_data_path": (DATA_FLAGS["eval"], data),
             "checkpoint_path": (CHECKPOINT_FLAGS, load),
             "json": (("json",), f"{output}/eval.json"),
         },

@@ -23,7 +23,7 @@ from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import create_model, get_entry, options_of
 from src.models.layers import seed_dropout
-from src.runs.checkpoint import load_pretrained, verify
+from src.runs.checkpoint import load_pretrained, read_checkpoint, verify
 from src.runs.folder import stored_split
 from src.runs.log import record
 from src.settings.config import Config
@@ -64,6 +64,24 @@ def preprocessing_of(config: Config, own: Preprocessing | None = None) -> Prepro
         if config[key]:
             changes[key] = tuple(config[key])
     return dataclasses.replace(own.at_size(size), **changes)
+
+
+def from_weights_alone(config: Config) -> Config:
+    """``config``, as that of a new run from the file that ``resume`` names if it holds weights alone, as upstream's do.
+
+    Raises:
+        UsageError: damaged, or other weights are to start the run as well.
+    """
+    file = Path(config.resume)
+    if not file.is_file() or read_checkpoint(file).state:
+        return config
+    if config.pretrained not in ("", config.resume):
+        raise UsageError(
+            f"--resume {file} holds weights alone, from which a run starts, and so does --pretrained "
+            f"{config.pretrained}: leave one of them out"
+        )
+    print(f"note: --resume {file}: holds weights alone; a new run starts from them, at epoch 0, as with --pretrained")
+    return config.replace(resume="", pretrained=config.resume)
 
 
 def check_inputs(config: Config) -> None:

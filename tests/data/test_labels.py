@@ -1,6 +1,7 @@
 """Label files in upstream's forms."""
 
 import json
+import runpy
 
 import pytest
 
@@ -60,3 +61,11 @@ def test_a_missing_folder_is_a_usage_error(tmp_path, capsys):
     assert "--img_path --dataset_path is required" in capsys.readouterr().err
     with pytest.raises(UsageError, match="not a folder"):
         main(["--img_path", str(tmp_path / "none")])
+
+
+def test_single_path_nas_has_a_name_of_its_own_for_it(root, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["create_imagenet2012_label.py", "--img_path", str(photos / "train")])
+    runpy.run_path(str(root / "create_imagenet2012_label.py"), run_name="__main__")
+    assert len(json.loads((tmp_path / "imagenet_label.json").read_text())) == 24
+    assert "Total 24 data" in capsys.readouterr().out

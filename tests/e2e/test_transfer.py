@@ -6,12 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import eval as evaluation
 import train
 from src.data import split
 from src.errors import UsageError
+from src.runs.checkpoint import read_checkpoint, write_checkpoint
 from src.runs.folder import checkpoints_of
 from tests.images import class_folders
 
@@ -24,6 +26,30 @@ def taught(photos, tiny_model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("taught") / "run"
     train.main(["--model", "tiny", "--data_path", str(photos), "--run_dir", str(folder), *SMALL])
     return folder
+
+
+def test_weights_alone_to_resume_from_are_where_a_new_run_starts(taught, photos, tmp_path, capsys):
+    """As upstream's files are: ShuffleNetV1's document gives them as `resume`."""
+    (checkpoint,) = checkpoints_of(str(taught))
+    alone = tmp_path / "weights" / "alone.ckpt"
+    write_checkpoint(alone, read_checkpoint(checkpoint).weights, {}, {})
+    ends = {}
+    for flag, start in (("--resume", alone), ("--pretrained", alone)):
+        words = ["--model", "tiny", "--data_path", photos, flag, start, "--run_dir", tmp_path / flag[2:], *SMALL]
+        train.main([str(word) for word in [*words, "--max_steps", "2"]])
+        noted = (
+            f"note: --resume {alone}: holds weights alone; a new run starts from them, at epoch 0"
+            in capsys.readouterr().out
+        )
+        assert noted == (flag == "--resume")
+        ends[flag] = read_checkpoint(checkpoints_of(str(tmp_path / flag[2:]), pointers=("last",))[0])
+    assert ends["--resume"].meta["position"] == ends["--pretrained"].meta["position"]
+    for name, weight in ends["--resume"].weights.items():
+        assert np.array_equal(weight, ends["--pretrained"].weights[name])
+    with pytest.raises(UsageError, match="leave one of them out"):
+        train.main(
+            ["--model", "tiny", "--data_path", str(photos), "--resume", str(alone), "--pretrained", str(checkpoint)]
+        )
 
 
 def test_pretrained_weights_learn_other_classes(taught, tmp_path, capsys):

@@ -183,6 +183,60 @@ def test_flags_of_the_seeds_are_left_as_they_are():
     assert given(job.arguments, ("val_data_path",)) == "/cache/data"
 
 
+DOCUMENTED = "--enable_modelarts True --data_url obs://bucket/ImageNet_Original --_config_path=default_config.yaml"
+CACHE = "/cache/data"
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "keys"),
+    [
+        (
+            "train",
+            f"--is_distributed True --save_ckpt_path /cache/train/outputs_imagenet/ --model shufflenetv1 "
+            f"--train_dataset_path {CACHE}/train/train_dataset/ --resume {CACHE}/train/train_predtrained/a.ckpt",
+            {
+                "is_distributed": True,
+                "run_dir": "/cache/train/outputs_imagenet/",
+                "data_path": f"{CACHE}/train/train_dataset/",
+                "resume": f"{CACHE}/train/train_predtrained/a.ckpt",
+            },
+        ),
+        ("train", f"--train_dataset_path {CACHE}/train --data_path {CACHE}", {"data_path": f"{CACHE}/train"}),
+        ("train", f"--data_path={CACHE}/ --train_dataset_path={CACHE}/train", {"data_path": f"{CACHE}/train"}),
+        (
+            "train",
+            f"--data_path {CACHE} --eval_dataset_path {CACHE}/eval",
+            {"data_path": CACHE, "val_data_path": f"{CACHE}/eval"},
+        ),
+        ("train", f"--eval_dataset_path {CACHE}/eval", {"data_path": CACHE, "val_data_path": f"{CACHE}/eval"}),
+        (
+            "eval",
+            f"--eval_dataset_path {CACHE}/eval/eval_dataset/ --ckpt_files {CACHE}/eval/checkpoint/a.ckpt "
+            f"--data_path {CACHE}",
+            {"val_data_path": f"{CACHE}/eval/eval_dataset/", "checkpoint_path": f"{CACHE}/eval/checkpoint/a.ckpt"},
+        ),
+        ("export", f"--ckpt_file {CACHE}/a.ckpt", {"checkpoint_path": f"{CACHE}/a.ckpt"}),
+    ],
+)
+def test_the_steps_of_shufflenets_document_mean_what_it_says(program, words, keys, capsys):
+    job = job_from([*DOCUMENTED.split(), *words.split()], program, {})
+    assert (job.data, job.data_url) == (
+        f"{CACHE}/" if f"{CACHE}/ " in words else CACHE,
+        "obs://bucket/ImageNet_Original",
+    )
+    config = parse_arguments(job.arguments, program)
+    assert {key: config[key] for key in keys} == keys
+    assert "note: --config_path default_config.yaml: holds the defaults" in capsys.readouterr().out
+
+
+def test_images_elsewhere_than_the_job_fetches_them_to_are_a_conflict():
+    words = ["--enable_modelarts", "--data_path", CACHE, "--train_dataset_path", "/cache/other"]
+    with pytest.raises(
+        UsageError, match="--data_path /cache/data and --train_dataset_path /cache/other are two values"
+    ):
+        parse_arguments(job_from(words, "train", {}).arguments, "train")
+
+
 def test_options_are_told_from_the_programs_flags():
     options, rest = split_options(["--lr", "0.1", "--enable-modelarts", "--data_url=obs://a", "--momentum", "0.9"])
     assert (options["enable_modelarts"], options["data_url"]) == ("True", "obs://a")
