@@ -15,7 +15,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from src.files import replacing
+from src.files import flush, sha256
+from src.machine import caches
 
 _log = logging.getLogger(__name__)
 SOURCES = Path(__file__).parent / "csrc"
@@ -32,6 +33,7 @@ FLAGS = (
 EXTRA_FLAGS = "NAS_CPU_FLAGS"  # environment variable: more compiler flags, as for a build with a sanitizer
 PROCESSORS = ("x86_64", "aarch64")
 BUILD_SECONDS = 300
+CHECKSUM = 16  # digits of the SHA-256 in a library's name
 
 
 class BuildError(Exception):
@@ -39,10 +41,9 @@ class BuildError(Exception):
 
 
 def cache_folder() -> Path:
-    """Where built libraries are kept: NAS_CPU_CACHE, or a folder below the user's cache folder."""
-    if own := os.environ.get("NAS_CPU_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mobile-nas" / "cpu"
+    """Where built libraries are kept: NAS_CPU_CACHE, or a folder of the user's caches."""
+    own = os.environ.get("NAS_CPU_CACHE")
+    return Path(own) if own else caches.cache_folder("cpu")
 
 
 def flags() -> list[str]:
@@ -61,7 +62,8 @@ def find_compiler() -> str:
 def library() -> Path:
     """The built library, from the cache or built now (about 10 s; a line says so).
 
-    Any number of processes may ask at once: each builds into a file of its own and moves it into place.
+    Any number of processes may ask at once: each builds into a file of its own and moves it into place. A library's
+    name ends with the checksum of its content, for the loader would map a damaged one and die in it.
 
     Raises:
         BuildError: no compiler, another processor or system, a failed build, a library that does not load.
@@ -69,15 +71,36 @@ def library() -> Path:
     if sys.platform != "linux" or platform.machine() not in PROCESSORS:
         raise BuildError(f"they are not made for {platform.machine()} on {sys.platform}")
     compiler = find_compiler()
-    path = cache_folder() / f"operators-{_key(compiler)}.so"
-    if not path.exists():
+    folder, key = cache_folder(), _key(compiler)
+    path = _kept(folder, key)
+    if not path:
         _log.info(f"building the CPU operators with {Path(compiler).name}, once (about 10 s)")
-        _build(compiler, path)
+        path = _build(compiler, folder, key)
     try:
         ctypes.CDLL(str(path))
     except OSError as error:
         raise BuildError(f"{path} does not load: {error}") from error
     return path
+
+
+def _kept(folder: Path, key: str) -> Path | None:
+    """The library for ``key`` in the cache, if it is whole. Whoever could write to it could have any code run here.
+
+    Raises:
+        BuildError: the folder or the library may be another user's work.
+    """
+    if folder.is_dir():
+        caches.close_to_others(folder)
+    for path in sorted(folder.glob(f"operators-{key}-*.so")):
+        if not (caches.is_private(folder) and caches.is_private(path)):
+            raise BuildError(
+                f"another user can write to {path}: remove it, or name a folder of your own by NAS_CPU_CACHE"
+            )
+        if path.stem.endswith(sha256(path)[:CHECKSUM]):
+            return path
+        _log.warning(f"{path} is damaged and is built anew")
+        path.unlink(missing_ok=True)
+    return None
 
 
 def _key(compiler: str) -> str:
@@ -99,14 +122,18 @@ def _output(command: list[str]) -> str:
         raise BuildError(f"{command[0]} does not run: {error}") from error
 
 
-def _build(compiler: str, path: Path) -> None:
+def _build(compiler: str, folder: Path, key: str) -> Path:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool, replacing(path) as built:
-            sources = {source: f"{folder}/{source.stem}.o" for source in sorted(SOURCES.glob("*.cc"))}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as work, ThreadPoolExecutor() as pool:
+            sources = {source: f"{work}/{source.stem}.o" for source in sorted(SOURCES.glob("*.cc"))}
             compiling = [[compiler, *flags(), "-c", str(source), "-o", out] for source, out in sources.items()]
             list(pool.map(_compile, compiling))
+            built = Path(work) / "operators.so"
             _compile([compiler, *flags(), *sources.values(), "-o", str(built)])
+            flush(built)
+            built.chmod(0o755)
+            return built.replace(folder / f"operators-{key}-{sha256(built)[:CHECKSUM]}.so")
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(str(error)) from error
 

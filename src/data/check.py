@@ -37,6 +37,7 @@ from src.data.images import FORMATS, is_image_name, to_rgb
 from src.data.packed import PackedImage
 from src.errors import UsageError, run
 from src.files import write_text
+from src.machine.caches import cache_folder
 
 _log = logging.getLogger(__name__)
 
@@ -142,8 +143,8 @@ def usable_images(report: CheckReport, skip_bad_images: bool) -> Images:
 
 
 def default_cache() -> Path:
-    """The user's cache folder for check results; data folders may be read-only."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mobile-nas" / "checks"
+    """Where check results are kept; data folders may be read-only."""
+    return cache_folder("checks")
 
 
 def examine(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[str | None, str | None]:

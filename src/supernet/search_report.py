@@ -6,17 +6,12 @@ import html
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import yaml
 
-matplotlib.use("Agg")  # a server has no screen
-
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
-
 from src.errors import UsageError
 from src.files import csv_text, write_text
+from src.runs.canvas import plt
 from src.runs.curves import save_picture
 from src.settings.config import DEFAULTS, Config, load_config
 from src.settings.sections import Augmentation, Data, Loss, Machine, Optimizer, Running, Schedule, Update
@@ -107,7 +102,7 @@ def draw_generations(candidates: Sequence[Candidate], path: Path) -> None:
     axes.plot(shown, [accuracy[generation <= g].max() for g in shown], color="tab:orange", label="best so far")
     axes.plot(shown, [accuracy[generation == g].mean() for g in shown], color="tab:green", label="mean")
     axes.set(xlabel="generation", ylabel="top-1 in the supernet", title="accuracy per generation")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     save_picture(figure, path)
@@ -126,7 +121,7 @@ def draw_cloud(candidates: Sequence[Candidate], cost: np.ndarray, table: Table, 
         ylabel="top-1 in the supernet",
         title=f"accuracy against {table.name}",
     )
-    figure.colorbar(picture, label="generation", ticks=MaxNLocator(integer=True))
+    figure.colorbar(picture, label="generation", ticks=plt.MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     save_picture(figure, path)

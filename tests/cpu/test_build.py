@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -83,11 +85,42 @@ def test_the_key_depends_on_compiler_flags_and_every_source(machine, monkeypatch
 
 
 def test_a_library_that_does_not_load_is_named(machine):
-    path = machine / "cache" / f"operators-{build._key(str(machine / 'compiler'))}.so"
+    content = b"no library"
+    key, checksum = build._key(str(machine / "compiler")), hashlib.sha256(content).hexdigest()[:16]
+    path = machine / "cache" / f"operators-{key}-{checksum}.so"
     path.parent.mkdir()
-    path.write_bytes(b"no library")
+    path.write_bytes(content)
     with pytest.raises(build.BuildError, match=f"{path.name} does not load"):
         asked()
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:4096], lambda whole: b"", lambda whole: whole[:-1] + b"?"])
+def test_a_damaged_library_is_built_anew(machine, caplog, damage):
+    """The loader maps a truncated one and the process dies of SIGBUS in it."""
+    path, _ = asked()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert asked()[0].read_bytes() == whole
+    assert f"{path} is damaged and is built anew" in caplog.text
+
+
+def test_a_library_that_another_user_can_write_to_is_not_loaded(machine, monkeypatch):
+    path, _ = asked()
+    path.chmod(0o777)
+    with pytest.raises(build.BuildError, match="another user can write to"):
+        asked()
+    path.chmod(0o755)
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    monkeypatch.setattr(build.caches, "is_private", lambda path: path.suffix == ".so")  # the folder is not
+    with pytest.raises(build.BuildError, match="another user can write to"):
+        asked()
+
+
+def test_a_generous_umask_is_made_good(machine):
+    path, _ = asked()
+    path.parent.chmod(0o775)
+    assert asked() == (path, False)
+    assert path.parent.stat().st_mode & 0o777 == 0o755
 
 
 def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
