@@ -51,20 +51,33 @@ def replacing(path: Path, is_flushed: bool = True, prefix: str = WRITING) -> Ite
             made again, where the disk would be waited for at each.
         prefix: of the temporary name. Who sweeps up after kills has one of his own, not to remove what others write.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    with naming(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        if is_flushed:
-            flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        if is_flushed:
-            flush(path.parent)
+        with naming(path):
+            yield temporary
+            if is_flushed:
+                flush(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            if is_flushed:
+                flush(path.parent)
     finally:
         for leftover in path.parent.glob(f"{temporary.stem}*"):  # the framework's own temporary file as well
             leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of the system within the block names ``path``, not nothing or a temporary file beside it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename and Path(error.filename).parent != path.parent):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def fresh_folder(parent: Path, name: str) -> Path:

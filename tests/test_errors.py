@@ -1,6 +1,10 @@
 """How programs end."""
 
+import errno
+import io
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +19,8 @@ from src.errors import Interrupted, RunFailed, UsageError, nearest, run
         (Interrupted(signal.SIGTERM), 143, ""),
         (Interrupted(signal.SIGINT), 130, ""),
         (KeyboardInterrupt(), 130, ""),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b.csv"), 1, "failed: a/b.csv: No space left on device\n"),
+        (OSError(errno.EROFS, "Read-only file system"), 1, "failed: Read-only file system\n"),
     ],
 )
 def test_exit_status_and_one_line_on_stderr(capsys, error, status, message):
@@ -42,6 +48,55 @@ def test_the_nearest_word_is_offered_if_any_is_near():
     assert nearest("use_se", ["seed"]) == nearest("name", ["file_name"]) == ""
 
 
-def test_an_error_of_ours_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        run(lambda argv: 1 / 0, [])
+@pytest.mark.parametrize("error", [ZeroDivisionError(), FileNotFoundError(errno.ENOENT, "No such file", "x")])
+def test_an_error_of_ours_keeps_its_traceback(error):
+    def main(argv):
+        raise error
+
+    with pytest.raises(type(error)):
+        run(main, [])
+
+
+def test_streams_are_as_they_were_afterwards():
+    before = sys.stdout, sys.stderr
+    run(lambda argv: None, [])
+    assert (sys.stdout, sys.stderr) == before
+
+
+def test_a_letter_that_the_console_does_not_know_is_written_as_its_number(monkeypatch):
+    taken = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(taken, encoding="ascii"))
+    run(lambda argv: print("runs/ä"), [])
+    assert taken.getvalue() == b"runs/\\xe4\n"
+
+
+# What each program does with its output, without the framework.
+PROGRAM = """
+import sys
+from src.errors import UsageError, run
+def main(argv):
+    for line in range(100_000):
+        print("line", line)
+    if argv:
+        raise UsageError(argv[0])
+    open(sys.argv[1], "w").write("done")
+run(main, sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("argument", ["", "why"])
+@pytest.mark.parametrize("output", ["> /dev/full", "| head -n 1", ">&-", ">&- 2>&- <&-", "> /dev/full 2> /dev/full"])
+def test_output_that_nobody_takes_changes_neither_work_nor_status(root, tmp_path, output, argument):
+    command = f'set -o pipefail; "$0" -c "$1" "$2" {argument} {output}'
+    ended = subprocess.run(
+        ["bash", "-c", command, sys.executable, PROGRAM, str(tmp_path / "result")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == (2 if argument else 0)
+    assert ended.stderr == ("error: why\n" if argument and "2>" not in output else "")
+    assert (tmp_path / "result").exists() == (not argument)
+    if not argument:
+        assert (tmp_path / "result").read_text() == "done"  # descriptor 1 was free, and prints went into this file

@@ -62,6 +62,22 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, is_fl
     assert (tmp_path / "a.txt").read_text() == "old"
 
 
+def test_an_error_of_the_system_names_the_file_that_was_wanted(tmp_path):
+    """A full disk names no file, and a temporary name tells a user nothing."""
+    wanted = tmp_path / "a.txt"
+    for error, named in [
+        (OSError(28, "full"), wanted),
+        (PermissionError(13, "no", str(tmp_path / ".writing-x.txt")), wanted),
+        (FileNotFoundError(2, "none", "/elsewhere/b"), "/elsewhere/b"),
+    ]:
+        with pytest.raises(type(error)) as raised, replacing(wanted):
+            raise error
+        assert (raised.value.errno, raised.value.filename) == (error.errno, str(named))
+    with pytest.raises(OSError) as raised:
+        write_text(tmp_path / "missing" / "a.txt", "text")
+    assert raised.value.filename == str(tmp_path / "missing" / "a.txt")
+
+
 def test_what_can_be_made_again_waits_for_no_disk(tmp_path):
     with recorded() as events, replacing(tmp_path / "a.txt", is_flushed=False) as file:
         file.write_text("new")

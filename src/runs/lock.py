@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.errors import UsageError
+from src.files import naming
 
 LOCK_FILE = ".lock"
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -41,7 +42,8 @@ def sole_user(folder: Path) -> Iterator[str]:
         )
         return
     try:
-        os.pwrite(descriptor, _this_process().encode(), 0)
+        with naming(path):
+            os.pwrite(descriptor, _this_process().encode(), 0)
         yield ""
     finally:
         with contextlib.suppress(OSError):
