@@ -1,6 +1,6 @@
 """Which networks there are, and what they cost.
 
-python summary.py                               every network: parameters, MACs, published accuracies
+python summary.py                               every network: parameters, MACs, recipes, published accuracies
 python summary.py --model mnasnet --alpha 0.5   one network layer by layer, with totals
 python summary.py --model mnasnet --json        the same for programs
 python summary.py --model spos_oneshot_s_plus --micronet    the MicroNet challenge's table and scores
@@ -24,6 +24,7 @@ from src.files import write_text
 from src.models import create_model, get_entry, list_models, micronet, tracing
 from src.models import table as model_table
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
+from src.settings.recipes import recipes_of
 
 
 def main(argv: list[str]) -> None:
@@ -98,7 +99,7 @@ def print_micronet(network: nn.Cell, size: int) -> None:
 
 
 def print_network(name: str, num_classes: int, image_size: int) -> None:
-    """One line per variant, then the accuracies others have published."""
+    """One line per variant, then its recipes and the accuracies others have published."""
     entry = get_entry(name)
     print(f"{name}: {entry.paper}")
     for options in entry.variants:
@@ -107,6 +108,7 @@ def print_network(name: str, num_classes: int, image_size: int) -> None:
         )
         variant = " ".join(f"{key}={value}" for key, value in options.items()) or "default"
         print(f"  {variant:<22}{counted.params:>12,} parameters{counted.macs:>14,} MACs")
+    print(f"  recipes   {', '.join(recipes_of(name)) or 'none'}")
     for published in entry.published:
         top5 = "   -  " if published.top5 is None else f"{published.top5:6.2%}"
         print(f"  published {published.top1:6.2%} / {top5}  {published.variant or 'default'} ({published.source})")

@@ -8,13 +8,15 @@ if __name__ == "__main__":
     answer_help("train")  # before the imports below, which take seconds
 
 import logging
+import shlex
 import sys
 
 from src.data.split import SPLIT_FILE
 from src.errors import UsageError, run
-from src.machine.device import describe_device, uses_sink, versions
+from src.machine.device import cards_of, describe_device, uses_sink, versions
 from src.machine.modelarts import on_modelarts
 from src.machine.ranks import broadcast_parameters, leave
+from src.models import list_models
 from src.runs.checkpoint import read_checkpoint
 from src.runs.folder import checkpoint_of
 from src.runs.log import record
@@ -25,6 +27,7 @@ from src.settings.config import Config
 from src.settings.yaml_text import to_yaml
 from src.supernet import path_parts as supernet
 from src.training import parts as build
+from src.training.speed import Speed
 from src.training.step import precision_note
 from src.training.trainer import Trainer
 
@@ -32,9 +35,12 @@ log = logging.getLogger("src.train")
 
 
 def main(argv: list[str]) -> None:
-    config = parse_arguments(argv, "train")
+    config = parse_arguments(argv, "train", cards_of)
     if not config.model:
-        raise UsageError("which network? Give --model NAME or --config_path RECIPE; python summary.py lists both")
+        line = shlex.join(["python", "train.py", "--model", "NAME", *argv])
+        raise UsageError(
+            f"which network? Type: {line}; python summary.py lists recipes, NAME is {', '.join(list_models())}"
+        )
     config = build.from_weights_alone(config)
     build.check_inputs(config)
     with started(config, "train") as current:
@@ -53,7 +59,7 @@ def train(config: Config, current: Run) -> None:
     if split := build.split_of(train_files, config, resumed):
         train_files, validation = split.parts(train_files)
         log.info(f"{len(validation)} images of the training folder validate; {SPLIT_FILE} of the run says which")
-    if eval_folder := build.eval_folder(config):
+    if eval_folder := None if config.measure_speed else build.eval_folder(config):
         validation = build.eval_images(eval_folder, classes, config)
     preprocessing = build.preprocessing_of(config)
     if config.train_supernet:
@@ -98,6 +104,9 @@ def train(config: Config, current: Run) -> None:
         is_sinking=uses_sink(config.sink, target) and not config.train_supernet,
         keep=keep,
     )
+    speed = Speed(config.batch_size * world.size)
+    if config.measure_speed:
+        trainer.after_step.append(speed)
     if resumed:
         trainer.restore(read_checkpoint(resumed))
         log.info(f"going on from {resumed}")
@@ -121,7 +130,9 @@ def train(config: Config, current: Run) -> None:
         folder.write_json("result.json", result)
     log.info(f"train success: {result['status']}; results, curves and checkpoints are in {folder.path}")
     record("result", **result)
-    if config.train_supernet:
+    if config.measure_speed:
+        log.info(str(speed))
+    elif config.train_supernet:
         recipe = "spos_search_digits" if config.model_options.get("layout") == "digits" else "spos_search"
         words = f"--config_path {recipe} --supernet {folder.path} --data_path {config.data_path}"
         log.info(f"next: python search.py {words}")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from src.models import list_models
-from src.settings.config import RECIPE_FOLDER
+from src.settings.recipes import RECIPE_FOLDER
 
 PROGRAMS = ("train", "eval", "export")
 CARDS = 8

@@ -231,9 +231,13 @@ class Programs:
         self.paths["checkpoint"] = self._checkpoint("tiny.ckpt", self.train, words.split())
         other = "--seed 5 --label_smoothing 0.23 --label_smoothing_form others --mean 0.2,0.3,0.4"
         self.paths["another"] = self._checkpoint("another.ckpt", self.train, [*words.split(), *other.split()])
-        words = f"--model spos_oneshot --model_options.layout mini --image_size 32 --data_path {photos} --lr 0.7 "
+        plain = self.folder / "plain.yaml"
+        plain.write_text("# the defaults, in place of the network's own recipe\n")
+        self.paths["plain"] = str(plain)
+        words = f"--config_path {plain} --model spos_oneshot --model_options.layout mini --image_size 32 --lr 0.7 "
         words += (
-            "--batch_size 4 --search_holdout 0.25 --train_supernet True --check_data False --supernet_masking upstream"
+            f"--data_path {photos} --batch_size 4 --search_holdout 0.25 --train_supernet True --check_data False "
+            "--supernet_masking upstream"
         )
         self.paths["supernet"] = self._checkpoint("supernet.ckpt", self.supernet, words.split())
         self.paths["trained_alike"] = self._checkpoint(

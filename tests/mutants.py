@@ -71,7 +71,7 @@ MODULES = {
     "src/training/lr_schedule.py": ("training/test_lr_schedule.py",),
     "src/training/metrics.py": ("training/test_metrics.py",),
     "src/launch/rank_tables.py": ("launch/test_rank_tables.py",),
-    "src/launch/recipes.py": ("launch/test_scripts.py",),
+    "src/settings/published.py": ("settings/test_published.py",),
     "src/launch/scripts.py": ("launch/test_scripts.py",),
 }
 # Imported once, for every process that is forked off.

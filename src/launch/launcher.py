@@ -46,8 +46,8 @@ START_TIMEOUT = float(os.environ.get("LAUNCH_START_TIMEOUT", "120"))  # seconds 
 
 @dataclass
 class Options:
-    """What is to be started; see the head of this file. ``typed`` is the line that asked for it,
-    ``variables`` go into the ranks' environment."""
+    """What is to be started; see the head of this file. ``typed`` is the line that asked for it, ``about`` says what
+    it is, ``variables`` go into the ranks' environment."""
 
     launcher: str = "none"
     ranks: int = 1
@@ -57,6 +57,7 @@ class Options:
     background: bool = False
     rank_table: str = ""
     typed: str = ""
+    about: str = ""
     variables: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
 
@@ -109,7 +110,7 @@ def _set(options: Options, name: str, value: str) -> None:
 def value_of(arguments: Sequence[str], name: str) -> str:
     """The last value given for ``--name``, or an empty text."""
     found = ""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if word == f"--{name}":
             found = following
         elif word.startswith(f"--{name}="):

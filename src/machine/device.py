@@ -13,6 +13,8 @@ import mindspore as ms
 import numpy as np
 
 from src.errors import UsageError
+from src.machine.ranks import current_world
+from src.settings.published import Cards
 
 TARGETS = ("Ascend", "GPU", "CPU")
 
@@ -36,6 +38,11 @@ def present_targets() -> list[str]:
     """Device targets this MindSpore build can use on this machine."""
     with quiet_framework():  # it warns of each device that is absent
         return [target for target in TARGETS if target == "CPU" or ms.hal.is_available(target)]
+
+
+def cards_of(wanted: str) -> Cards:
+    """What ``wanted``, a device target, comes to here, and the ranks of this run. Whether it is there shows later."""
+    return Cards(choose_target(wanted, present_targets()) if wanted == "auto" else wanted, current_world().size)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from src.models import ModelEntry, Published, create_model, get_entry, list_models, tracing
-from src.settings.config import RECIPE_FOLDER, digits_recipes
+from src.settings.recipes import recipes_of
 
 END = "<!-- end of networks -->"
 
@@ -69,8 +69,4 @@ def _accuracy(published: Published) -> str:
 
 
 def _recipes(entry: ModelEntry) -> str:
-    files = [path.stem for path in RECIPE_FOLDER.glob("*.yaml")]
-    names = sorted(name for name in {*files, *digits_recipes()} if name.startswith(f"{entry.name}_"))
-    longer = [name for name in list_models() if name.startswith(f"{entry.name}_")]
-    own = [name for name in names if not any(name.startswith(f"{other}_") for other in longer)]
-    return " ".join(f"`{name.removeprefix(entry.name + '_')}`" for name in own)
+    return " ".join(f"`{name.removeprefix(entry.name + '_')}`" for name in recipes_of(entry.name))

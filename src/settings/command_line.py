@@ -6,28 +6,28 @@ import itertools
 import re
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from src.errors import UsageError, nearest
 from src.settings.config import (
     DEFAULTS,
-    RECIPE_FOLDER,
     SECTION_OF,
     Config,
     choices_of,
     coerce,
     limits_of,
     load_config,
-    network_of,
 )
+from src.settings.published import SUPERNET, Cards, fitted, recipe_for
+from src.settings.recipes import RECIPE_FOLDER, find_recipe, named_network
 from src.settings.run_folders import CONFIG_FILE, run_going_on, search_of
 from src.settings.sections import PROGRAMS
 from src.settings.upstream.flag import Flag
 from src.settings.upstream_flags import as_meant_by, flags_of
 from src.settings.values import BOOLEAN_WORDS, BOOLEANS, NEARLY_BOOLEAN, as_boolean
-from src.settings.yaml_text import flow
+from src.settings.yaml_text import flow, read_yaml
 
 KINDS = {bool: "", int: "WHOLE", float: "NUMBER", str: "TEXT", list: "LIST", dict: "MAPPING"}
 
@@ -83,8 +83,11 @@ def split_command(argv: list[str], program: str) -> tuple[str, str, list[str]]:
     return name, value, rest
 
 
-def parse_arguments(argv: list[str], program: str) -> Config:
+def parse_arguments(argv: list[str], program: str, cards_of: Callable[[str], Cards] | None = None) -> Config:
     """The configuration a command line asks for.
+
+    With ``cards_of``, which says what a ``device_target`` comes to here, a network that is named without a recipe
+    trains by its own (src/settings/published.py), and a line says so.
 
     ``--key value``, ``--key=value`` and, for booleans, a bare ``--key`` are alike; hyphens and
     underscores too. ``--model_options.alpha 0.5`` sets one option of the network. Upstream's flags
@@ -95,7 +98,7 @@ def parse_arguments(argv: list[str], program: str) -> Config:
         SystemExit: after printing the help text.
     """
     upstream = flags_of(program, _network_named(argv))
-    recipe = ""
+    recipe, changed = "", {}
     ours: dict[str, Any] = {}
     theirs: dict[str, str] = {}
     words = list(argv)
@@ -110,8 +113,8 @@ def parse_arguments(argv: list[str], program: str) -> Config:
             raise UsageError(f"{word!r} stands alone; values are given as --key value (see --help)")
         if flag and not has_value:
             text = _take_value(flag, upstream.get(flag), words)
-        if flag == "config_path":
-            recipe = _unless_defaults(text) or recipe
+        if flag in ("config_path", "_config_path"):
+            recipe = _unless_defaults(text, changed) or recipe
         elif flag in upstream:
             theirs[flag] = text
         elif flag.startswith("model_options."):
@@ -130,15 +133,30 @@ def parse_arguments(argv: list[str], program: str) -> Config:
     _refuse_two_values(upstream, theirs, ours)
     for key, value in ours.items():
         _merge(overrides, {key: value})
+    overrides = {**changed, **overrides}
     run = run_going_on(overrides.get("resume", ""), overrides.get("run_dir", ""), recipe)
     if run or (program == "search" and (run := search_of(recipe))):
         # In its folder, under its own configuration, unless others are named too.
         recipe = recipe or str(run / CONFIG_FILE)
         overrides.setdefault("run_dir", str(run))
     model = overrides.get("model") or load_config(recipe).model
-    config = load_config(recipe, as_meant_by(model, overrides))
+    overrides = as_meant_by(model, overrides)
+    if cards_of and model and not recipe:
+        cards = cards_of(overrides.get("device_target", "auto"))
+        recipe = SUPERNET if overrides.get("train_supernet") else recipe_for(model, cards)
+        overrides = {**fitted(recipe, cards, overrides), **overrides} if recipe else overrides
+        print(_choice(model, recipe, cards))
+    config = load_config(recipe, overrides)
     _require_expected(upstream, theirs, config)
     return config
+
+
+def _choice(model: str, recipe: str, cards: Cards) -> str:
+    """A line on the recipe that was chosen for ``cards``."""
+    if not recipe:
+        return f"{model} on {cards}: nobody has published a recipe of it; default_config.yaml says how it trains"
+    line = f"{model} on {cards}: recipe {recipe} ({load_config(recipe).notes['description']})"
+    return f"{line}; --config_path names another" + (", digits one for the digits" if cards.target == "CPU" else "")
 
 
 def _network_named(argv: list[str]) -> str:
@@ -149,13 +167,14 @@ def _network_named(argv: list[str]) -> str:
         named[flag] = text if has_value else following
     run = run_going_on(named.get("resume", ""), named.get("run_dir", ""), named.get("config_path", ""))
     recipe = named.get("config_path") or (str(run / CONFIG_FILE) if run else "")
-    return named.get("model") or (network_of(recipe) if recipe else "")
+    return named.get("model") or (named_network(recipe) if recipe else "")
 
 
-def _unless_defaults(recipe: str) -> str:
-    """``recipe``, or ``""`` for default_config.yaml as it stands: those values lie below any recipe's."""
-    if Path(recipe).name != "default_config.yaml" or load_config(recipe).changed():
+def _unless_defaults(recipe: str, changed: dict[str, Any]) -> str:
+    """``recipe``, or ``""`` for default_config.yaml, which lies below any; what a user has ``changed`` there counts."""
+    if Path(recipe).name != "default_config.yaml" or not DEFAULTS.keys() <= read_yaml(find_recipe(recipe)).keys():
         return recipe
+    changed |= load_config(recipe).changed()
     print(f"note: --config_path {recipe}: holds the defaults, which lie below any recipe")
     return ""
 
@@ -245,7 +264,7 @@ def _take_value(flag: str, upstream: Flag | Command | None, words: list[str]) ->
         if word in NEARLY_BOOLEAN:
             raise UsageError(f"{_shown(flag)} must be {BOOLEAN_WORDS}, not {words[0]!r}")
         return words.pop(0) if word in BOOLEANS else "True"
-    known = upstream or flag in DEFAULTS or flag == "config_path" or flag.startswith("model_options.")
+    known = upstream or flag in (*DEFAULTS, "config_path", "_config_path") or flag.startswith("model_options.")
     if not has_next and known:
         raise UsageError(f"{_shown(flag)} needs a value")
     return words.pop(0) if has_next else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -11,13 +10,11 @@ from typing import Annotated, Any, get_args
 from pydantic import PrivateAttr, TypeAdapter, ValidationError
 
 from src.errors import UsageError, nearest
+from src.settings.recipes import digits_network, find_recipe
 from src.settings.run_folders import CHECKPOINTS, CONFIG_FILE
 from src.settings.sections import SECTIONS, Section
-from src.settings.upstream_flags import recipe_of
 from src.settings.yaml_text import read_yaml, to_yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE_FOLDER = ROOT / "configs"
 # A recipe may say these besides the schema's keys: what it is, and figures published by others.
 RECIPE_NOTES = ("description", "reference")
 # Values that runs of earlier versions may hold, and what stands for them now.
@@ -157,39 +154,6 @@ def limits_of(key: str) -> str:
     if {"ge", "le"} <= bounds.keys():
         return f"from {bounds['ge'].ge} to {bounds['le'].le}"
     return " and ".join(f"{word} {getattr(bounds[name], name)}" for name, word in words.items() if name in bounds)
-
-
-def digits_network(name: str) -> str:
-    """The network that ``<network>_cpu``, the name of a recipe, trains on the digits; ``""`` for any other name.
-
-    Once each was a file, and they differed in the network alone; MnasNet's differs in more and is one still.
-    """
-    path = Path(name)
-    network = path.name.removesuffix(".yaml").removesuffix("_cpu")
-    is_ours = path.parent in (Path(), Path("configs")) or path.parent.resolve() == RECIPE_FOLDER
-    return network if is_ours and f"{network}_cpu" in digits_recipes() else ""
-
-
-def digits_recipes() -> list[str]:
-    """``<network>_cpu`` of every network that has a recipe for larger devices."""
-    at_scale = (re.fullmatch(r"(.+)_(?:ascend|gpu)_\d+p", path.stem) for path in sorted(RECIPE_FOLDER.glob("*.yaml")))
-    return [f"{network}_cpu" for network in dict.fromkeys(match[1] for match in at_scale if match)]
-
-
-def find_recipe(name: str) -> Path:
-    """A recipe by path, by its name in ``configs/`` with or without ``.yaml``, or by that of an original's file."""
-    for path in (Path(name), ROOT / name, RECIPE_FOLDER / name, RECIPE_FOLDER / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    if recipe := "digits" if digits_network(name) else recipe_of(name):
-        return RECIPE_FOLDER / f"{recipe}.yaml"
-    recipes = [path.stem for path in sorted(RECIPE_FOLDER.glob("*.yaml"))] + digits_recipes()
-    raise UsageError(f"there is no configuration {name!r}{nearest(name, recipes)}; `ls configs` shows the recipes")
-
-
-def network_of(recipe: str) -> str:
-    """The network that a recipe or the configuration of a run names, or ``""``."""
-    return digits_network(recipe) or str(read_yaml(find_recipe(recipe)).get("model") or "")
 
 
 def _of_file(written: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from src.errors import UsageError, run
 from src.files import write_text
-from src.settings.config import DEFAULTS, RECIPE_FOLDER, ROOT, Config, choices_of, limits_of
+from src.settings.config import DEFAULTS, Config, choices_of, limits_of
+from src.settings.recipes import RECIPE_FOLDER, ROOT
 from src.settings.sections import PROGRAMS, SECTIONS
 from src.settings.yaml_text import to_yaml
 

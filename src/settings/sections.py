@@ -212,6 +212,7 @@ class Running(Section):
     eval_epochs: Whole = _key(1, "epochs between evaluations (0: only after the last)", ge=0)
     early_stop: Whole = _key(0, "stop after so many evaluations without a better top-1 (0: off)", ge=0)
     log_steps: Whole = _key(0, "steps between loss lines (0: ten an epoch)", ge=0)
+    measure_speed: Switch = _key(False, "no evaluation; the last line is FPS, images/s without each epoch's first two steps")
     tensorboard: Switch = _key(False, "write TensorBoard event files into the run folder as well")
 
 

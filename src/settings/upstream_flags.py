@@ -12,11 +12,10 @@ what switches something off stands after what sets it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from src.settings.sections import SECTIONS
-from src.settings.upstream.flag import Keys, Table, devices, path
+from src.settings.upstream.flag import Keys, Table, path
 from src.settings.upstream.mnasnet_flags import MNASNET
 from src.settings.upstream.model_zoo_flags import PROXYLESSNAS_MOBILE, SHUFFLENETV1, SPNASNET
 from src.settings.upstream.spos_flags import MODELS, SPOS
@@ -60,16 +59,6 @@ def flags_of(program: str, model: str = "") -> Table:
         if name not in own and name.replace("-", "_") not in _KEYS
     }
     return {**of_others, **own}
-
-
-def recipe_of(name: str) -> str:
-    """The recipe that stands for a configuration file of an original, or ``""``: ShuffleNetV1's, named in commands."""
-    several = int(devices()) > 1 if devices().isdecimal() else False
-    recipes = {
-        "transfer_config.yaml": "shufflenetv1_transfer",
-        "gpu_default_config.yaml": "shufflenetv1_gpu_8p" if several else "shufflenetv1_gpu_1p",
-    }
-    return recipes.get(Path(name).name, "")
 
 
 def as_meant_by(model: str, overrides: Mapping[str, Any]) -> Keys:

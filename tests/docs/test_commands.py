@@ -17,7 +17,8 @@ import pytest
 import summary
 from src.cpu.build import cache_folder
 from src.export.options import parse as parse_export
-from src.launch import scripts
+from src.launch import jobs, scripts
+from src.launch.script_table import SCRIPTS
 from src.models import options_of
 from src.settings.command_line import parse_arguments, split_command
 from tests.docs.pages import FRONT, ROOT, blocks, command_lines, commands, pages, text_of, words_of
@@ -47,7 +48,6 @@ RUN_BY = {
     "modelarts.make_jobs": ("machine/test_modelarts.py", "make_jobs.main("),
     "src/launch/rank.py": ("launch/test_two_ranks.py", "mpirun"),
     "scripts/launch.sh": ("launch/test_decisions.py", '"launch.sh"'),
-    "scripts/": ("launch/test_scripts.py", "NETWORK"),
     "scripts/run_distribute_train_cpu.sh": ("launch/test_cpu_launch.py", '"run_distribute_train_cpu.sh"'),
     "scripts/run_search_cpu.sh": ("e2e/test_spos_tutorial.py", '"run_search_cpu.sh"'),
     "scripts/run_infer_310.sh": ("e2e/test_infer_310.py", '"run_infer_310.sh"'),
@@ -102,13 +102,14 @@ def missing_flags(words: list[str], *files: str) -> str:
 def refused_script(words: list[str], variables: dict[str, str]) -> str:
     """A script's words are as many as its form has, and the flags are its program's."""
     path, *rest = words
-    if path in ("scripts/", "-n"):  # any script, a check of the syntax
+    if path == "-n":  # a check of the syntax
         return ""
-    name = path.removeprefix("scripts/")
-    if name not in scripts.SCRIPTS:
+    if path not in SCRIPTS:
         return missing(path) or missing_flags(rest, path)
-    call = scripts.read(scripts.SCRIPTS[name], path, rest, variables)
-    program = {scripts.evaluation: "eval", scripts.search: "search"}.get(call.script.start, "train")
+    call = scripts.read(SCRIPTS[path], path, rest, variables)
+    program = {jobs.evaluation: "eval", jobs.search: "search"}.get(call.script.start, "train")
+    if call.script.start in (jobs.on_one, jobs.on_several) and not call.network:
+        return jobs.which_network(call)
     arguments = list(call.arguments)
     if "--ranks" in arguments:  # the launcher's
         at = arguments.index("--ranks")
@@ -157,9 +158,9 @@ def needs(command: str) -> set[str]:
     """What a command needs that no test has: words that its comment must hold."""
     found = {"ImageNet"} if "/data/imagenet" in command else set()
     _, words = words_of(command)
-    name = next((word.removeprefix("scripts/") for word in words if word.startswith("scripts/")), "")
-    if name in scripts.SCRIPTS and scripts.SCRIPTS[name].target != "CPU":
-        found |= {scripts.SCRIPTS[name].target}
+    script = next((SCRIPTS[word] for word in words if word in SCRIPTS), None)
+    if script and script.target != "CPU":
+        found |= {script.target}
     if words[0] == "sbatch":
         found |= {"Slurm"}
     return found

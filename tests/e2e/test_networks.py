@@ -19,12 +19,14 @@ from tests.watched import watch_training
 
 # Options of a smaller form, where there is one.
 SMALL = {"mnasnet": {"alpha": 0.5}, "shufflenetv1": {"size": "0.5x"}}
-COMMON = "--image_size 32 --eval_resize 32 --workers 2 --check_data False"
+# The defaults, not each network's own recipe: these tests compare networks.
+COMMON = "--config_path plain.yaml --image_size 32 --eval_resize 32 --workers 2 --check_data False"
 
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "plain.yaml").touch()
     yield
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
 

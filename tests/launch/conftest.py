@@ -111,9 +111,9 @@ class Stage:
         self.bin = folder / "bin"
         for path in (self.root, self.records, self.behaviour, self.bin):
             path.mkdir()
-        for name in ("scripts", "src/launch", "src/settings", "configs"):
+        for name in ("scripts", "test", "src/launch", "src/settings", "configs"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("src/__init__.py", "src/errors.py", "default_config.yaml"):
+        for name in ("src/__init__.py", "src/errors.py", "src/files.py", "default_config.yaml"):
             shutil.copy(ROOT / name, self.root / name)
         for name in ("train.py", "eval.py", "export.py", "search.py"):
             (self.root / name).touch()

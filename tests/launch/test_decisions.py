@@ -12,10 +12,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from src.errors import UsageError
+from src.launch import jobs
 from src.launch import launcher as launcher_module
 from src.launch import rank as rank_module
-from src.launch import recipes, scripts
 from src.launch import watch as watch_module
+from src.launch.calls import Call
+from src.launch.script_table import SCRIPTS
 from tests.launch.conftest import ROOT
 
 
@@ -30,54 +32,7 @@ def launcher(programs) -> ModuleType:
     return programs.launcher
 
 
-# -- recipes.py, scripts.py and the shell ----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("flags", "is_scaled"),
-    [
-        ("", True),
-        ("--lr 0.1", False),
-        ("--lr=0.1", False),
-        ("--epochs 3 --lr 0.1", False),
-        ("--lr_scaling none", False),
-        ("--lr-scaling=none", False),
-        ("--lr_schedule cosine --lr_epochs 3", True),
-        ("--epochs 3 lr", True),
-    ],
-)
-def test_the_rate_follows_the_devices_unless_the_user_sets_it(tmp_path, flags, is_scaled):
-    (recipe := tmp_path / "net_gpu_8p.yaml").write_text("model: mnasnet\nbatch_size: 24\n")
-    scaled = ["--lr_scaling", "linear", "--lr_scaling_base", "192"] if is_scaled else []
-    assert recipes.rate_flags(str(recipe), 2, flags.split()) == scaled
-
-
-@pytest.mark.parametrize(
-    ("name", "ranks", "base"),
-    [
-        ("net_gpu_8p", 8, None),
-        ("net_gpu_8p", 4, 80),
-        ("net_gpu_8p", 16, 80),
-        ("net_gpu_16p", 1, 160),
-        ("net_gpu_1p", 1, None),
-        ("net_cpu", 3, None),
-        ("net_8plus", 3, None),
-    ],
-)
-def test_a_recipe_for_as_many_devices_or_for_no_number_keeps_its_rate(tmp_path, name, ranks, base):
-    (recipe := tmp_path / f"{name}.yaml").write_text("model: mnasnet\nbatch_size: 10\n")
-    assert recipes.rate_flags(str(recipe), ranks, [])[2:] == ([] if base is None else ["--lr_scaling_base", str(base)])
-
-
-def test_the_recipe_is_the_one_for_the_number_of_devices_or_the_nearest(monkeypatch, tmp_path):
-    for name in ("a_gpu_1p", "a_gpu_4p", "a_gpu_16p", "b_gpu_8p", "c_gpu_1p", "aa_gpu_2p", "a_ascend_2p"):
-        (tmp_path / f"{name}.yaml").touch()
-    monkeypatch.setattr(recipes, "RECIPES", tmp_path)
-    asked = [("a", 1), ("a", 2), ("b", 1), ("b", 8), ("c", 1), ("c", 2)]
-    found = [recipes.recipe_for(network, "gpu", count) for network, count in asked]
-    assert found == ["a_gpu_1p", "a_gpu_4p", "b_gpu_8p", "b_gpu_8p", "c_gpu_1p", "c_gpu_1p"]
-    with pytest.raises(UsageError, match="there is no recipe of d for gpu"):
-        recipes.recipe_for("d", "gpu", 1)
+# -- jobs.py and the shell ---------------------------------------------------------------------
 
 
 def test_a_checkpoint_may_be_named_without_its_suffix(monkeypatch, tmp_path):
@@ -87,8 +42,7 @@ def test_a_checkpoint_may_be_named_without_its_suffix(monkeypatch, tmp_path):
     (tmp_path / "both.ckpt").touch()
 
     def named(text: str) -> str:
-        script = scripts.OURS["run_eval_cpu.sh"]
-        return scripts.Call(script, "", {"CHECKPOINT": text}, "", [], {}).checkpoint()
+        return jobs.checkpoint_of(Call(SCRIPTS["scripts/run_eval_cpu.sh"], "", {"CHECKPOINT": text}, "", [], {}))
 
     assert named("net") == named("net.ckpt") == str(tmp_path / "net.ckpt")
     assert named("both") == named(str(tmp_path / "both")) == str(tmp_path / "both")
@@ -97,31 +51,31 @@ def test_a_checkpoint_may_be_named_without_its_suffix(monkeypatch, tmp_path):
 
 
 def test_the_newest_run_that_has_checkpoints(monkeypatch, tmp_path):
-    monkeypatch.setattr(scripts, "ROOT", tmp_path)
+    monkeypatch.setattr(jobs, "ROOT", tmp_path)
     files = {"net-1": "a.ckpt", "net-3": "a.ckpt", "net-2": "", "other-9": "a.ckpt"}
     for age, (name, file) in enumerate(files.items()):
         (folder := tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
         if file:
             (folder / file).touch()
         os.utime(folder.parent, (1000 + age, 1000 + age))
-    assert Path(scripts.newest_run("net-", "--flag")).name == "net-3"
+    assert Path(jobs.newest_run("net-", "--flag")).name == "net-3"
     os.utime(tmp_path / "runs" / "net-1", (5000, 5000))
-    assert Path(scripts.newest_run("net-", "--flag")).name == "net-1"
+    assert Path(jobs.newest_run("net-", "--flag")).name == "net-1"
     with pytest.raises(UsageError, match=r"no run x-\.\.\. with checkpoints is in .*; add --flag"):
-        scripts.newest_run("x-", "--flag")
+        jobs.newest_run("x-", "--flag")
 
 
 def test_a_number_of_devices_nobody_can_tell_is_not_compared(tmp_path):
     folder = {"LAUNCH_DEVICE_FOLDER": str(tmp_path)}
     (tmp_path / "davinci_manager").touch()
-    assert scripts.device_count("Ascend", folder) is None
+    assert jobs.device_count("Ascend", folder) is None
     for number in range(3):
         (tmp_path / f"davinci{number}").touch()
-    assert scripts.device_count("Ascend", folder) == 3
-    assert scripts.device_count("CPU", folder) is None
-    call = scripts.Call(scripts.OURS["run_distribute_train_cpu.sh"], "", {}, "", [], {})
+    assert jobs.device_count("Ascend", folder) == 3
+    assert jobs.device_count("CPU", folder) is None
+    call = Call(SCRIPTS["scripts/run_distribute_train_cpu.sh"], "", {}, "", [], {})
     for count, present in ((4, None), (3, 3), (2, 3)):
-        scripts.refuse_more(call, count, present, "", {})
+        jobs.refuse_more(call, count, present, "", {})
 
 
 def test_the_repositorys_environment_serves_only_where_none_is_active(tmp_path):

@@ -140,9 +140,12 @@ def test_gpu_with_msrun(stage):
     assert "--launcher" not in stage.calls("python")[0].arguments
 
 
+CPU = ("bash", "scripts/run_distribute_train_cpu.sh")
+
+
 def test_cpu(stage):
-    succeeds(stage.run("bash", "scripts/run_distribute_train_cpu.sh", "2", stage.data))
-    check_ranks(stage, 2, "spnasnet_cpu", "CPU")
+    succeeds(stage.run(*CPU, "2", stage.data, "mnasnet_cpu"))
+    check_ranks(stage, 2, "mnasnet_cpu", "CPU")
     assert "lr_scaling" not in " ".join(stage.calls("python")[0].arguments)
 
 
@@ -151,7 +154,10 @@ def test_ranks_share_cores_and_threads(stage, launcher):
     available = sorted(os.sched_getaffinity(0))
     for ranks in (1, 2):
         succeeds(
-            stage.run("bash", "scripts/run_distribute_train_cpu.sh", str(ranks), stage.data, "--launcher", launcher)
+            stage.run(
+                *("bash", "scripts/run_distribute_train_cpu.sh", str(ranks), stage.data, "mnasnet_cpu"),
+                *("--launcher", launcher),
+            )
         )
     shares = []
     for run in stage.run_folders:
@@ -167,13 +173,13 @@ def test_ranks_share_cores_and_threads(stage, launcher):
 
 
 def test_a_chosen_number_of_threads_stays(stage):
-    succeeds(stage.run("bash", "scripts/run_distribute_train_cpu.sh", "2", stage.data, OMP_NUM_THREADS="7"))
+    succeeds(stage.run(*CPU, "2", stage.data, "mnasnet_cpu", OMP_NUM_THREADS="7"))
     assert {call.environment["OMP_NUM_THREADS"] for call in stage.calls("python")} == {"7"}
 
 
 def test_cpu_through_mpirun_becomes_a_cluster(stage):
-    succeeds(stage.run("bash", "scripts/run_distribute_train_cpu.sh", "2", stage.data, "--launcher=mpirun"))
-    check_ranks(stage, 2, "spnasnet_cpu", "CPU")
+    succeeds(stage.run(*CPU, "2", stage.data, "mnasnet_cpu", "--launcher=mpirun"))
+    check_ranks(stage, 2, "mnasnet_cpu", "CPU")
     for rank, call in enumerate(stage.calls("python")):
         environment = call.environment
         assert not [name for name in environment if name.startswith("OMPI_")]
@@ -183,20 +189,20 @@ def test_cpu_through_mpirun_becomes_a_cluster(stage):
 
 
 @pytest.mark.parametrize(
-    ("shell", "folder", "script"),
+    ("shell", "folder", "script", "network"),
     [
-        (["bash"], ".", "scripts/run_standalone_train_gpu.sh"),
-        (["sh"], "scripts", "run_standalone_train_for_gpu.sh"),
-        ([], "scripts", "./run_standalone_train_gpu.sh"),
-        (["sh"], "scripts/compat", "run_standalone_train_gpu.sh"),
-        ([], "..", "repo/scripts/compat/run_standalone_train_gpu.sh"),
+        (["bash"], ".", "scripts/run_standalone_train_gpu.sh", "mnasnet"),
+        (["sh"], "scripts", "run_standalone_train_for_gpu.sh", "proxylessnas_mobile"),
+        (["sh"], "scripts/shufflenetv1", "run_standalone_train_gpu.sh", "shufflenetv1"),
+        ([], "..", "repo/scripts/spnasnet/run_standalone_train_gpu.sh", "spnasnet"),
     ],
 )
-def test_a_script_runs_in_any_shell_and_from_any_folder(stage, shell, folder, script):
-    succeeds(stage.run(*shell, script, "3", stage.data, cwd=stage.root / folder))
+def test_a_script_runs_in_any_shell_and_from_any_folder(stage, shell, folder, script, network):
+    more = ["--model", network] if network == "mnasnet" else []
+    result = stage.run(*shell, script, "3", stage.data, *more, cwd=stage.root / folder)
+    succeeds(result)
+    assert result.stdout.splitlines()[0] == f"{network} on 1 GPU, recipe {network}_gpu_1p"
     (call,) = stage.calls("python")
-    network = "shufflenetv1" if "compat" in folder + script else "spnasnet"
-    network = "proxylessnas_mobile" if "_for_" in script else network
     assert call.arguments[0] == str(stage.root / "train.py")
     assert call.value("config_path") == f"{network}_gpu_1p"
     assert (call.value("device_id"), call.value("device_target")) == ("3", "GPU")
@@ -205,11 +211,8 @@ def test_a_script_runs_in_any_shell_and_from_any_folder(stage, shell, folder, sc
     assert place == ["3", "0", "1", "1"]
 
 
-def test_mnasnets_scripts_stand_in_a_folder_of_their_own(stage):
-    for folder in ("scripts", "scripts/compat"):
-        words = ("sh", "./test/train_performance_1p.sh", f"--data_path={stage.data}", "--device_id=2")
-        succeeds(stage.run(*words, cwd=stage.root / folder))
-    for call in stage.calls("python"):
-        assert (call.value("config_path"), call.value("device_id")) == ("mnasnet_ascend_1p", "2")
-        assert call.value("epochs") == "6" and call.cwd.endswith(("scripts", "compat"))
-    assert len(stage.calls("python")) == 2
+def test_mnasnets_scripts_answer_from_the_top_of_the_repository(stage):
+    succeeds(stage.run("bash", "./test/train_performance_1p.sh", f"--data_path={stage.data}", "--device_id=2"))
+    (call,) = stage.calls("python")
+    assert (call.value("config_path"), call.value("device_id")) == ("mnasnet_ascend_1p", "2")
+    assert (call.value("epochs"), call.value("measure_speed"), call.cwd) == ("6", "True", str(stage.root))

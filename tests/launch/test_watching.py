@@ -18,7 +18,7 @@ LONG = "sleep 50"
 
 
 def cpu(stage: Stage, count: int = 2, *more: str | Path) -> tuple[str | Path, ...]:
-    return ("bash", "scripts/run_distribute_train_cpu.sh", str(count), stage.data, *more)
+    return ("bash", "scripts/run_distribute_train_cpu.sh", str(count), stage.data, "mnasnet_cpu", *more)
 
 
 def left_behind(stage: Stage) -> list[str]:
@@ -157,13 +157,13 @@ def test_logs_show_no_secrets(stage):
 
 def test_every_start_has_a_folder_of_its_own(stage):
     for _ in range(3):
-        succeeds(stage.run("bash", "scripts/run_standalone_train_cpu.sh", stage.data))
+        succeeds(stage.run("bash", "scripts/run_standalone_train_cpu.sh", stage.data, "mnasnet_cpu"))
     assert len(stage.run_folders) == 3
     assert len({call.value("run_dir") for call in stage.calls("python")}) == 3
 
 
 def test_resuming_goes_on_in_the_run_and_keeps_its_logs(stage):
-    words = ("bash", "scripts/run_standalone_train_cpu.sh", stage.data)
+    words = ("bash", "scripts/run_standalone_train_cpu.sh", stage.data, "mnasnet_cpu")
     succeeds(stage.run(*words))
     (run,) = stage.run_folders
     first = (run / "logs" / "rank_0.log").read_text()
@@ -180,7 +180,7 @@ def test_odd_paths_arrive_as_they_are(stage, name):
     data.mkdir(parents=True)
     (checkpoint := odd / f"{name}.ckpt").touch()
     launcher = stage.root / "scripts" / "run_distribute_train_cpu.sh"
-    succeeds(stage.run("bash", launcher, "1", name, "--run_dir", f"run {name}", cwd=odd))
+    succeeds(stage.run("bash", launcher, "1", name, "mnasnet_cpu", "--run_dir", f"run {name}", cwd=odd))
     succeeds(stage.run("bash", stage.root / "scripts" / "run_eval_cpu.sh", name, checkpoint.name, cwd=odd))
     by_program = {Path(call.arguments[0]).name: call for call in stage.calls("python")}
     assert by_program["train.py"].value("data_path") == str(data)
@@ -204,9 +204,16 @@ def test_a_rank_table_with_an_odd_name(stage):
     [
         (
             ["run_distribute_train_cpu.sh", "2"],
-            "Usage: bash scripts/run_distribute_train_cpu.sh [RANK_NUM] [DATA_PATH]",
+            "error: DATA_PATH must be given; type: bash scripts/run_distribute_train_cpu.sh 2 DATA_PATH\n",
         ),
-        (["run_distribute_train_cpu.sh", "2", "nowhere"], "error: DATA_PATH: there is no folder 'nowhere'\n"),
+        (
+            ["run_distribute_train_cpu.sh", "2", "nowhere"],
+            "error: DATA_PATH: there is no folder 'nowhere'; type: bash ",
+        ),
+        (
+            ["run_distribute_train_cpu.sh", "2", "."],
+            "error: which network? Type: bash scripts/run_distribute_train_cpu",
+        ),
         (["run_distribute_train_cpu.sh", "2", ".", "--launcher", "srun"], "error: --launcher must be one of"),
         (["run_standalone_train_cpu.sh", ".", "--ranks", "x"], "error: --ranks must be a whole number"),
     ],
@@ -215,7 +222,7 @@ def test_wrong_arguments_start_nothing(stage, words, expected):
     script, *rest = words
     result = stage.run("bash", f"scripts/{script}", *rest)
     assert result.returncode == 2
-    assert result.stderr.startswith(expected)
+    assert result.stderr.startswith(expected) and result.stderr.count("\n") == 1
     assert stage.calls("python") == [] and stage.run_folders == []
 
 
@@ -251,7 +258,7 @@ def test_broken_rank_tables(stage, content, expected):
 def test_a_rank_table_for_another_number_of_devices(stage):
     table = rank_table(stage, devices=4)
     result = stage.run("bash", "scripts/run_distribute_train_ascend.sh", table, "8", stage.data)
-    assert result.returncode == 2 and "gives server 0 4 devices, not 8" in result.stderr
+    assert result.returncode == 2 and "8 ranks, but" in result.stderr and "names 4 cards" in result.stderr
     assert stage.run_folders == []
 
 

@@ -9,7 +9,7 @@ from mindspore import Tensor, nn
 
 from src.models import create_model, get_entry, list_models, tracing
 from src.models.layers import weights
-from src.settings.config import RECIPE_FOLDER
+from src.settings.recipes import RECIPE_FOLDER
 from src.settings.yaml_text import read_yaml
 from src.space.spaces import ONESHOT
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from src.errors import UsageError
 from src.settings import generate
 from src.settings.command_line import COMMANDS, answer_help, parse_arguments, split_command
-from src.settings.config import DEFAULTS, RECIPE_FOLDER, Config, choices_of, coerce, load_config, saved_config
+from src.settings.config import DEFAULTS, Config, choices_of, coerce, load_config, saved_config
+from src.settings.recipes import RECIPE_FOLDER
 from src.settings.sections import PROGRAMS, SECTIONS, Schedule
 from src.settings.yaml_text import read_yaml
 

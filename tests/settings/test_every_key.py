@@ -30,9 +30,9 @@ from tests.built import GRADIENTS, LABELS, LOGITS, PATHS, WEIGHT, Programs, View
 BASES = {
     "train": "--model tiny --data_path {photos} --batch_size 4 --epochs 5 --accumulate 2 --warmup_epochs 2 "
     "--lr_init 0.02 --lr_schedule linear --loss_scale_mode fixed --workers 3 --check_data False",
-    "supernet": "--train_supernet True --model spos_oneshot --model_options.layout mini --image_size 32 "
-    "--data_path {photos} --search_holdout 0.25 --batch_size 4 --epochs 5 --accumulate 2 --warmup_epochs 2 "
-    "--lr_init 0.02 --lr_schedule linear --loss_scale_mode fixed --workers 3 --check_data False",
+    "supernet": "--config_path {plain} --train_supernet True --model spos_oneshot --model_options.layout mini "
+    "--image_size 32 --data_path {photos} --search_holdout 0.25 --batch_size 4 --epochs 5 --accumulate 2 "
+    "--warmup_epochs 2 --lr_init 0.02 --lr_schedule linear --loss_scale_mode fixed --workers 3 --check_data False",
     "loop": "--model tiny --data_path {photos} --batch_size 4 --epochs 6 --keep_checkpoint_max 50 --check_data False",
     "eval": "--checkpoint_path {checkpoint} --workers 3 --check_data False",
     "search": "--supernet {supernet} --data_path {photos} --search_population 9 --search_generations 4 "
@@ -431,6 +431,7 @@ ROWS = [
         frees=r"run.(steps|saved|logged)",
     ),
     Row("log_steps", 4, "loop", {"run.logged": steps(*range(1, 7), of=(4, 6))}),
+    Row("measure_speed", True, "loop", {"run.evaluated": ()}, frees="run.saved"),
     Row("tensorboard", True, "loop", {"run.tensorboard": True}),
     # -- fine-tuning
     Row("freeze", {"classifier": 2}, "train", {"update.scale": (), "step.still": 2}),

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from src.settings.config import DEFAULTS, RECIPE_FOLDER, RECIPE_NOTES, load_config
+from src.settings.config import DEFAULTS, RECIPE_NOTES, load_config
+from src.settings.recipes import RECIPE_FOLDER
 from src.settings.yaml_text import read_yaml
 from src.training.lr_schedule import learning_rates
 
@@ -16,6 +17,7 @@ JOBS = {
     "quickstart": "make quickstart",
     "shufflenetv1_transfer": "scripts/run_transfer.sh",
     "spos_supernet": "train.py --train_supernet",
+    "spos_supernet_plus_gpu_4p": "scripts/train_supernet.sh",
     "spos_supernet_digits": "make spos-tutorial",
     "spos_search": "search.py",
     "spos_search_digits": "make spos-tutorial",

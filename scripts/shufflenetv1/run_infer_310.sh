@@ -1,0 +1,2 @@
+#!/bin/sh
+exec bash "$(dirname -- "$0")/../run_infer_310.sh" "$@"
