@@ -81,11 +81,70 @@ def _holds(*lengths: int) -> Callable[[list], list]:
 
 
 Freezing = Annotated[dict[str, int], BeforeValidator(_freeze)]
+
+
+def _rising(value: list[float]) -> list[float]:
+    """The smallest, then the largest of something that has to be there at all."""
+    if not 0 < value[0] <= value[1]:
+        raise ValueError(f"is {value}; it must be the smallest, above 0, and the largest")
+    return value
+
+
+def _shares(value: list[float]) -> list[float]:
+    if value[1] > 1:
+        raise ValueError(f"is {value}; no share is above 1")
+    return value
+
+
+def _of_pixels(value: list[float]) -> list[float]:
+    """Of channels whose values lie from 0 to 1; others count them from 0 to 255."""
+    if max(value, default=0) > 1:
+        raise ValueError(f"is {value}; pixels are from 0 to 1 here{', so divide by 255' if max(value) <= 255 else ''}")
+    if min(value, default=0) < 0:
+        raise ValueError(f"is {value}; none can be below 0")
+    return value
+
+
+def _divisors(value: list[float]) -> list[float]:
+    if 0 in value:
+        raise ValueError(f"is {value}; channels are divided by it, so none can be 0")
+    return value
+
+
+def _jitter(value: list[float]) -> list[float]:
+    if min(value) < 0 or value[3] > 0.5:
+        raise ValueError(f"is {value}; none is below 0, and a hue turns by 0.5, half the circle, at most")
+    return value
+
+
+def _epochs(value: list[int]) -> list[int]:
+    if any(later <= earlier for earlier, later in zip([0, *value], value, strict=False)):
+        raise ValueError(f"is {value}; it must be epochs from 1 on, each above the one before")
+    return value
+
+
+def _bins(value: list[float]) -> list[float]:
+    low, high, width = value
+    if not (0 <= low < high and 0 < width <= high - low):
+        raise ValueError(f"is {value}; it must be the lowest, a higher, and a width that fits between them")
+    return value
+
+
+def _indices(value: list[int]) -> list[int]:
+    if min(value, default=0) < 0:
+        raise ValueError(f"is {value}; choices are counted from 0")
+    return value
+
+
 Side = Annotated[Whole, AfterValidator(_size)]
-Channels = Annotated[Numbers, AfterValidator(_holds(0, 3))]
-Pair = Annotated[Numbers, AfterValidator(_holds(2))]
-Three = Annotated[Numbers, AfterValidator(_holds(3))]
-Four = Annotated[Numbers, AfterValidator(_holds(4))]
+Mean = Annotated[Numbers, AfterValidator(_holds(0, 3)), AfterValidator(_of_pixels)]
+Std = Annotated[Mean, AfterValidator(_divisors)]
+Range = Annotated[Numbers, AfterValidator(_holds(2)), AfterValidator(_rising)]
+Shares = Annotated[Range, AfterValidator(_shares)]
+Bins = Annotated[Numbers, AfterValidator(_holds(3)), AfterValidator(_bins)]
+Jitter = Annotated[Numbers, AfterValidator(_holds(4)), AfterValidator(_jitter)]
+Epochs = Annotated[WholeNumbers, AfterValidator(_epochs)]
+Indices = Annotated[WholeNumbers, AfterValidator(_indices)]
 
 # Below, one key is one line, however long: the table is read by its columns.
 # fmt: off
@@ -97,7 +156,7 @@ class Network(Section):
 
     model: Text = _key("", "name in the registry: `python summary.py` lists them")
     model_options: Options = _key({}, "arguments of the network, e.g. {alpha: 0.5}; also --model_options.alpha 0.5")
-    num_classes: Whole = _key(0, "(0: the number of class folders of the training set)", ge=0)
+    num_classes: Whole = _key(0, "(0: the number of class folders of the training set)", ge=0, le=2**20)
 
 
 class Data(Section):
@@ -106,13 +165,13 @@ class Data(Section):
     data_path: Text = _key("", "training images: the folder with train/ and val/, or the train folder itself")
     val_data_path: Text = _key("", 'validation images, same forms ("": val/ beside or below data_path, if there)')
     image_size: Side = _key(0, f"side of the network's input in pixels, {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} (0: the network's own)")
-    eval_resize: Whole = _key(0, "short side in pixels before the central crop (0: the network's own, scaled to image_size)", ge=0)
+    eval_resize: Whole = _key(0, "short side in pixels before the central crop (0: the network's own, scaled to image_size)", ge=0, le=4096)
     interpolation: Literal["", "bilinear", "bicubic"] = _key("", 'of the resize ("": the network\'s own)')
     resize_kernel: Literal["", "mindspore", "pil"] = _key("", 'evaluation resize: mindspore (no antialiasing), pil (antialiased) ("": the network\'s own)')
-    mean: Channels = _key([], "per channel, 0 to 1 ([]: the network's own)")
-    std: Channels = _key([], "per channel, 0 to 1 ([]: the network's own)")
-    batch_size: Whole = _key(32, "images per step and device", ge=1)
-    eval_batch_size: Whole = _key(0, "images per evaluation step and device (0: batch_size)", ge=0)
+    mean: Mean = _key([], "per channel, 0 to 1 ([]: the network's own)")
+    std: Std = _key([], "per channel, 0 to 1 ([]: the network's own)")
+    batch_size: Whole = _key(32, "images per step and device", ge=1, le=2**20)
+    eval_batch_size: Whole = _key(0, "images per evaluation step and device (0: batch_size)", ge=0, le=2**20)
     workers: Whole = _key(8, "data threads per process, at most the CPUs present", ge=1)
     check_data: Switch = _key(True, "decode every image once beforehand and name the bad ones")
     skip_bad_images: Switch = _key(False, "leave out what the check rejects instead of refusing to go on")
@@ -123,13 +182,13 @@ class Augmentation(Section):
     """training images"""
 
     drop_remainder: Switch = _key(True, "leave out an epoch's last, smaller batch; evaluation never does")
-    crop_scale: Pair = _key([0.08, 1.0], "random resized crop: smallest and largest share of the image's area")
-    crop_ratio: Pair = _key([0.75, 4 / 3], "random resized crop: smallest and largest width/height")
+    crop_scale: Shares = _key([0.08, 1.0], "random resized crop: smallest and largest share of the image's area")
+    crop_ratio: Range = _key([0.75, 4 / 3], "random resized crop: smallest and largest width/height")
     horizontal_flip: Number = _key(0.5, "probability", ge=0, le=1)
-    color_jitter: Four = _key([0.0, 0.0, 0.0, 0.0], "largest change of brightness, contrast, saturation, hue")
+    color_jitter: Jitter = _key([0.0, 0.0, 0.0, 0.0], "largest change of brightness, contrast, saturation, hue")
     pca_noise: Number = _key(0.0, "standard deviation of AlexNet's lighting noise, along the colours' principal components (0: off)", ge=0)
     cutout: Switch = _key(False, "black out one random square of each training image")
-    cutout_length: Whole = _key(56, "side of that square in pixels", ge=1)
+    cutout_length: Whole = _key(56, "side of that square in pixels", ge=1, le=4096)
     cutout_position: Literal["upstream", "normalized"] = _key("upstream", "upstream: on the cropped bytes, before flip and jitter; normalized: after normalisation")
 
 
@@ -160,7 +219,7 @@ class Schedule(Section):
     lr_init: Number = _key(0.0, "value before the first warm-up step", ge=0)
     lr_end: Number = _key(0.0, "value the decay ends on", ge=0)
     warmup_epochs: Whole = _key(0, "linear warm-up, part of epochs", ge=0)
-    lr_epochs: WholeNumbers = _key([30, 60, 90], "milestone: epochs at which the rate is multiplied")
+    lr_epochs: Epochs = _key([30, 60, 90], "milestone: epochs at which the rate is multiplied")
     lr_gamma: Number = _key(0.3, "milestone: the factor at each of lr_epochs; exponential: the factor per epoch", ge=0)
     lr_tail_epochs: Whole = _key(60, "two_phase_cosine: length of the second phase, at a tenth of the last rate", ge=0)
     lr_scaling: Literal["none", "linear"] = _key("none", "linear: times devices * batch_size * accumulate / lr_scaling_base")
@@ -174,15 +233,15 @@ class Update(Section):
     accumulate: Whole = _key(1, "batches whose gradients are averaged into one update", ge=1)
     loss_scale_mode: Literal["none", "fixed", "dynamic"] = _key("none", "for float16, whose small gradients would vanish")
     loss_scale: Number = _key(1024.0, "the factor, or the first one when dynamic", ge=1, le=2**64)
-    scale_factor: Whole = _key(2, "dynamic: divide by this on overflow, multiply after scale_window good updates", ge=2)
-    scale_window: Whole = _key(2000, "dynamic: updates", ge=1)
+    scale_factor: Whole = _key(2, "dynamic: divide by this on overflow, multiply after scale_window good updates", ge=2, le=1024)
+    scale_window: Whole = _key(2000, "dynamic: updates", ge=1, le=2**31 - 1)
 
 
 class Machine(Section):
     """device and precision"""
 
     device_target: Literal["auto", "CPU", "GPU", "Ascend"] = _key("auto", "auto: the best there is")
-    device_id: Whole = _key(0, "card, where there are several (the environment's DEVICE_ID wins when distributed)", ge=0)
+    device_id: Whole = _key(0, "card, where there are several (the environment's DEVICE_ID wins when distributed)", ge=0, le=4095)
     is_distributed: Switch = _key(False, "data parallel: start the program through msrun or mpirun")
     mode: Literal["graph", "pynative"] = _key("graph", "how the framework runs the network")
     deterministic: Switch = _key(True, "ask the framework for deterministic kernels")
@@ -251,7 +310,7 @@ class Supernet(Section):
     path_sampler: Literal["uniform", "random", "strolling", "binned", "fair", "sandwich"] = _key("uniform", "random draws within path_constraints")
     path_constraints: Options = _key({}, "random: {flops: [190, 330], params: [2.8, 5.0]} in M, 0: unbounded")
     stroll: Options = _key({}, "strolling: constants that differ from upstream's, e.g. {flops_high: 330, flops_low: 190}")
-    flops_bins: Three = _key([290.0, 360.0, 10.0], "binned: lowest, highest, width in MFLOPs")
+    flops_bins: Bins = _key([290.0, 360.0, 10.0], "binned: lowest, highest, width in MFLOPs")
     channel_start_epoch: Whole = _key(-1, "0-based epoch from which channels are drawn too (-1: never, blocks only)", ge=-1)
     channel_warm_up: Switch = _key(True, "then widen the range of channels step by step")
     ignore_first_two_cs: Switch = _key(False, "never draw the two smallest channel scales")
@@ -266,8 +325,8 @@ class Search(Section):
     supernet: Text = _key("", "run folder or checkpoint of a trained supernet")
     search_method: Literal["genetic", "megvii", "random", "pareto"] = _key("genetic", "pareto is NSGA-II")
     search_scope: Literal["joint", "blocks", "channels", "blocks_then_channels", "channels_then_blocks"] = _key("joint", "what is searched, and in which order")
-    fixed_block_choices: WholeNumbers = _key([], "blocks held while channels are searched ([]: the first block everywhere)")
-    fixed_channel_choices: WholeNumbers = _key([], "channels held while blocks are searched ([]: scale 1.0, or the next above)")
+    fixed_block_choices: Indices = _key([], "blocks held while channels are searched ([]: the first block everywhere)")
+    fixed_channel_choices: Indices = _key([], "channels held while blocks are searched ([]: scale 1.0, or the next above)")
     search_constraints: Options = _key({}, "{flops: [low, high], params: ..., macs: ..., score: ..., latency: ..., flops_ratio: ..., params_ratio: ...}, M, ms or shares of comparison_model's, 0: unbounded")
     search_target: Literal["accuracy", "balanced"] = _key("accuracy", "balanced: accuracy less score_ratio times the normalised score")
     score_ratio: Number = _key(1.0, "weight of the score in search_target: balanced", ge=0)

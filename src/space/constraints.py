@@ -102,9 +102,11 @@ class Constraints:
         """
         for table, bound in zip(self._tables, self.bounds, strict=True):
             low, high = table.range(domain)
+            reachable = f"{table.name} can be from {low:.6g} to {high:.6g} {table.unit}".rstrip()
             if bound.low > high or bound.high < low:
-                reachable = f"{table.name} can be from {low:.6g} to {high:.6g} {table.unit}".rstrip()
-                raise UsageError(f"no path{where} has {bound}: {reachable}")
+                in_units = table.unit == "M" and max(bound.low, 0) <= 1e6 * high and bound.low >= 1e6 * low
+                hint = "; bounds are given in M, so divide by 1,000,000" if in_units else ""
+                raise UsageError(f"no path{where} has {bound}: {reachable}{hint}")
         rng = np.random.default_rng(0)
         tried = []
         for start in domain.sample(rng, STARTS):
@@ -114,6 +116,15 @@ class Constraints:
         closest = tried[self.excess(np.stack(tried)).argmin()][None]
         costs = ", ".join(f"{table.name} {table.totals(closest)[0]:.6g} {table.unit}" for table in self._tables)
         raise UsageError(f"no path{where} has {self} at once; the closest found has {costs}")
+
+    def idle(self, domain: Domain) -> list[str]:
+        """A line on each bound that every path of ``domain`` meets, so that it was hardly meant so."""
+        lines = []
+        for table, bound in zip(self._tables, self.bounds, strict=True):
+            low, high = table.range(domain)
+            if bound.low <= low and high <= bound.high:
+                lines.append(f"every path has {bound}: {table.name} can be from {low:.6g} to {high:.6g} {table.unit}")
+        return lines
 
     def repair(self, domain: Domain, rng: np.random.Generator, genes: np.ndarray) -> np.ndarray:
         """``genes`` [2L] moved inside the bounds by single random changes that each come closer.

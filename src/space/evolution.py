@@ -9,6 +9,7 @@ the journal's accuracies stands exactly where it was.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from src.space.constraints import DRAWS_AT_ONCE, Constraints
 from src.space.cost import Table
 from src.space.spaces import Domain, different_pairs
 
+_log = logging.getLogger(__name__)
 # Batches of children drawn for one generation before it is filled up otherwise.
 MAX_BATCHES = 100
 Fitness = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -48,6 +50,8 @@ class Search:
 
     def __init__(self, domain: Domain, constraints: Constraints, seed: int, fitness: Fitness = by_accuracy):
         constraints.require_reachable(domain)
+        for line in constraints.idle(domain):
+            _log.warning(line)
         self.domain, self.constraints, self.fitness = domain, constraints, fitness
         self.rng = np.random.default_rng(seed)
         self.generation = 0

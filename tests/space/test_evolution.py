@@ -164,6 +164,17 @@ def test_two_stages_fix_what_the_first_found(first):
     assert accuracy_of(stages.best()[None])[0] == stages.accuracies.max() >= accuracy_of(early).max()
 
 
+def test_a_bound_given_in_single_flops_is_told_the_unit():
+    with pytest.raises(UsageError, match=r"flops can be from 64.* M; bounds are given in M, so divide by 1,000,000"):
+        search("random", bounds=[Bound("flops", 190e6, 330e6)])
+
+
+def test_a_bound_that_every_path_meets_is_named(caplog):
+    search("random", bounds=[Bound("flops", high=330e6), Bound("params", 2, 4)])
+    (record,) = caplog.records
+    assert record.message.startswith("every path has flops up to 3.3e+08: flops can be from 64.")
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_infeasible_constraints_end_at_once(name):
     with pytest.raises(UsageError, match="flops can be from 64"):
