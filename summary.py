@@ -4,7 +4,7 @@ python summary.py                               every network: parameters, MACs,
 python summary.py --model mnasnet --alpha 0.5   one network layer by layer, with totals
 python summary.py --model mnasnet --json        the same for programs
 python summary.py --model spos_oneshot_s_plus --micronet    the MicroNet challenge's table and scores
-python summary.py --markdown networks           the table of README.md; `variants`: that of docs/networks.md
+python summary.py --markdown networks           the table of README.md; `variants`, `micronet`: those of docs/
 
 Options of a network: --alpha 0.5, --model_options.alpha 0.5 or --model_options '{alpha: 0.5}'.
 """
@@ -94,7 +94,7 @@ def print_micronet(network: nn.Cell, size: int) -> None:
     """CSV in millions for one image, then a line for the score in each precision."""
     operations = micronet.profile(network, size)
     print(micronet.table_csv(operations), end="")
-    for precision in ("fp32", "fp16", "int8"):
+    for precision in micronet.PRECISIONS:
         print(f"# challenge score, {precision}: {micronet.challenge_score(operations, precision):.4f}")
 
 

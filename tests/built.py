@@ -215,7 +215,7 @@ class Programs:
         patch.setattr("src.runs.run.open_run", opened)
         patch.setattr(search_program, "cut_out", cut_out)
         patch.setattr(search_report, "create_sampler", no_sampler)
-        for name in ("draw_generations", "draw_cloud", "draw_choices", "save_picture"):
+        for name in ("draw_generations", "draw_cloud", "draw_choices", "draw_path", "save_picture"):
             patch.setattr(search_report, name, lambda *_: None)
 
     def _write_inputs(self) -> None:

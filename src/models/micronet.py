@@ -33,6 +33,7 @@ from src.models.tracing import answered, eager_evaluation
 MILLION = 1e6
 # The challenge's reference network, MobileNetV2-1.4, in millions.
 REFERENCE_PARAMS, REFERENCE_OPERATIONS = 6.9, 1170.0
+PRECISIONS = ("fp32", "fp16", "int8")
 COLUMNS = (
     "op_name",
     "quantizable",
@@ -91,7 +92,7 @@ def challenge_score(operations: Iterable[Operation], precision: str = "fp32") ->
         half = 0.5 if precision == "fp16" else 1.0
         shares = ((total(operations), half, half, 1.0),)
     else:
-        raise UsageError(f"there is no precision {precision!r}; there are fp32, fp16, int8")
+        raise UsageError(f"there is no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     params = sum(part.params * weight for part, weight, _, _ in shares)
     counted = sum(part.mults * mult + part.adds * add for part, _, mult, add in shares)
     return params / MILLION / REFERENCE_PARAMS + counted / MILLION / REFERENCE_OPERATIONS

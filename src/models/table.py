@@ -1,13 +1,14 @@
-"""Tables of the networks in Markdown, made from the registry and the recipe folder: the README's, and the whole one."""
+"""Tables of the networks in Markdown: from the registry and the recipe folder the README's and the whole one, and the
+MicroNet challenge's account of the network that took part."""
 
 from __future__ import annotations
 
 import re
 
-from src.models import ModelEntry, Published, create_model, get_entry, list_models, tracing
+from src.models import ModelEntry, Published, create_model, get_entry, list_models, micronet, tracing
 from src.settings.recipes import recipes_of
 
-END = "<!-- end of networks -->"
+END = "<!-- end of the table -->"
 
 
 def overview() -> str:
@@ -46,8 +47,21 @@ def variants() -> str:
     return "\n".join([*lines, END])
 
 
+def challenge() -> str:
+    """The operations of OneShot-S+ on one image, in the order of execution, with their sums, and the scores."""
+    operations = micronet.profile(create_model("spos_oneshot_s_plus"))
+    lines = [_begin("micronet"), f"| {' | '.join(micronet.COLUMNS)} |", "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    for name, quantizable, *numbers in micronet.table(operations):
+        kind = {True: "yes", False: "no"}.get(quantizable, "")
+        lines.append(f"| `{name}` | {kind} | {' | '.join(map(str, numbers))} |")
+    lines += ["", "| precision | challenge score |", "|---|--:|"]
+    for precision in micronet.PRECISIONS:
+        lines.append(f"| {precision} | {micronet.challenge_score(operations, precision):.4f} |")
+    return "\n".join([*lines, END])
+
+
 # What `summary.py --markdown` takes.
-TABLES = {"networks": overview, "variants": variants}
+TABLES = {"networks": overview, "variants": variants, "micronet": challenge}
 
 
 def _begin(table: str) -> str:

@@ -19,7 +19,7 @@ from src.space.constraints import Bound, read_bounds
 from src.space.cost import Table, cost_tables
 from src.space.evolution import pareto_front
 from src.space.sampler import METHODS, ChannelSchedule, create_sampler, read_stroll
-from src.space.spaces import Space, to_genes
+from src.space.spaces import Domain, Space, to_genes
 from src.supernet.searching import Candidate
 
 COSTS = ("flops", "macs", "params", "score", "latency")
@@ -149,8 +149,34 @@ def draw_choices(best: Sequence[Candidate], space: Space, path: Path) -> None:
     save_picture(figure, path)
 
 
+def draw_path(candidate: Candidate, space: Space, path: Path) -> None:
+    """The blocks of a path from the stem on: which op each has, and how wide it is within the widest there could be."""
+    blocks, channels = candidate.architecture
+    positions, widest = space.positions(), space.largest_mids()
+    ops = [position.ops[block] for position, block in zip(positions, blocks, strict=True)]
+    widths = [width if op.body else 0 for op, width in zip(ops, space.mids(candidate.architecture), strict=True)]
+    kinds = list(dict.fromkeys(op.name for position in positions for op in position.ops))
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    axes.bar(range(space.length), widest, width=0.9, fill=False, edgecolor="0.8", label="widest")
+    for number, kind in enumerate(kinds):
+        at = [p for p in range(space.length) if ops[p].name == kind]
+        axes.bar(at, [widths[p] for p in at], width=0.9, color=f"C{number}", label=kind)
+    for p, position in enumerate(positions):
+        axes.annotate(f"{space.channel_scales[channels[p]]:g}", (p, widths[p]), ha="center", va="bottom", fontsize=7)
+        if position.stride > 1:
+            axes.axvline(p - 0.5, color="0.6", linestyle=":")
+    axes.set(
+        xlabel="position, stages apart",
+        ylabel="channels inside",
+        title=f"path {candidate.index}: accuracy {candidate.accuracy:.4f} in the supernet",
+    )
+    axes.set_xticks(range(space.length))
+    axes.legend(loc="upper left", fontsize=8)
+    save_picture(figure, path)
+
+
 def draw_samplers(config: Config, space: Space, path: Path) -> list[str]:
-    """SAMPLED_PATHS paths of each sampler in the plane of FLOPs and parameters.
+    """SAMPLED_PATHS paths of each sampler in the plane of FLOPs and parameters, the area within the bounds framed.
 
     Args:
         config: gives bounds (upstream's, if none are given), bins, the constants of strolling evolution, the seed.
@@ -182,6 +208,8 @@ def draw_samplers(config: Config, space: Space, path: Path) -> list[str]:
         genes = np.stack([sampler.draw() for _ in range(SAMPLED_PATHS)])
         flops, params = tables["flops"].totals(genes), tables["params"].totals(genes)
         axes.scatter(flops, params, s=2, alpha=0.3)
+        if target := _frame(bounds, tables, space):
+            axes.add_patch(target)
         axes.set(title=method, xlabel="FLOPs (M)", ylabel="parameters (M)")
         axes.grid(alpha=0.3)
         axes.label_outer()
@@ -189,6 +217,21 @@ def draw_samplers(config: Config, space: Space, path: Path) -> list[str]:
         lines.append(f"{method}: {SAMPLED_PATHS} paths from {spans}")
     save_picture(figure, path)
     return lines
+
+
+def _frame(bounds: Sequence[Bound], tables: Mapping[str, Table], space: Space) -> plt.Rectangle | None:
+    """The area of FLOPs and parameters within ``bounds``, as far as there are paths; None if there are none."""
+    sides = []
+    for name in ("flops", "params"):
+        low, high = tables[name].range(Domain.of(space))
+        for bound in bounds:
+            if bound.metric == name:
+                low, high = max(low, bound.low), min(high, bound.high)
+        sides.append((low, high - low))
+    (left, width), (bottom, height) = sides
+    if min(width, height) <= 0:
+        return None
+    return plt.Rectangle((left, bottom), width, height, fill=False, linestyle="--", edgecolor="tab:red")
 
 
 def write_index(
@@ -266,6 +309,7 @@ def write_results(
     draw_generations(candidates, folder / "accuracy.png")
     for name, cost in costs_of(candidates, tables).items():
         draw_cloud(candidates, cost, tables[name], folder / f"cloud_{name}.png")
+    draw_path(ranked[0], space, folder / "best.png")
     draw_choices(ranked[: max(len(ranked) // 5, SHOWN_CHOICES)], space, folder / "choices.png")
     bounds = " and ".join(map(str, read_bounds(config.search_constraints))) or "none"
     facts = {

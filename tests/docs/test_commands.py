@@ -42,6 +42,7 @@ RUN_BY = {
     "src.launch.rank_tables": ("launch/test_rank_tables.py", "run(main, "),
     "src.settings.generate": ("docs/test_contributing.py", '"src.settings.generate"'),
     "src.space.cost": ("space/test_cost.py", "cost.main("),
+    "src.space.extent": ("space/test_cost.py", "extent.main("),
     "src.space.score": ("space/test_cost.py", "score.main("),
     "src.supernet.latency": ("test_durability.py", "latency.main("),
     "tests.originals.page": ("originals/test_items.py", "== page()"),

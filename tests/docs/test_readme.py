@@ -20,7 +20,9 @@ def table_of(page: str, name: str) -> str:
     return text[begin : text.index(END, begin) + len(END)]
 
 
-@pytest.mark.parametrize(("page", "name"), [(FRONT, "networks"), ("docs/networks.md", "variants")])
+@pytest.mark.parametrize(
+    ("page", "name"), [(FRONT, "networks"), ("docs/networks.md", "variants"), ("docs/micronet.md", "micronet")]
+)
 def test_the_table_of_networks_is_up_to_date(page, name):
     made = f"run `python summary.py --markdown {name}` and put its output into {page}"
     assert table_of(page, name) == TABLES[name](), made

@@ -1,19 +1,22 @@
 """Costs against every published anchor and total, and scores against the published scores."""
 
 import json
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.errors import UsageError
-from src.space import cost, score
+from src.space import cost, extent, score
 from src.space.cost import cost_tables, lookup_table, lookup_table_name, supernet_params, write_lookup_table
 from src.space.score import COMPARISONS, normalized_score, qualifies, ratio_tables, score_table, sum_score
 from src.space.spaces import LAYOUTS, PUBLISHED, Architecture, Domain, create_space, to_genes
 from tests.skipping import SKIPPING
 
 PLUS = PUBLISHED["OneShot+"][0]
+SEARCH_PAGE = (Path(__file__).resolve().parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
 # FLOPs (M) at channel index 0, 4, 9 of SNB-3, SNB-5, SNB-7, SXB-3; squeeze-excite, last convolution after pooling.
 ANCHORS = {
     0: [
@@ -239,6 +242,32 @@ def test_sums_as_in_upstreams_table():
     assert sums["OneShot-S+"] == 1.9304
     assert round(sum_score(217, 5.4), 2) == 2.25
     assert round(sum_score(585, 6.9), 2) == 3.81
+
+
+def test_sums_of_the_others_follow_from_their_figures():
+    """In the comparison table of docs/search.md, but for one and the last digit of another."""
+    rows = re.findall(r"^\| (.+?) \| ([\d.]+) \| ([\d.]+) \|.*\| ([\d.]+) \|$", SEARCH_PAGE, re.MULTILINE)
+    sums = {name: (sum_score(float(flops), float(params)), total) for name, flops, params, total in rows}
+    assert len(sums) == 15
+    wrong = {name for name, (found, said) in sums.items() if f"{found:.{len(said.partition('.')[2])}f}" != said}
+    assert wrong == {"FBNet-B", "OneShot+ supernet"}
+    assert [round(sums[name][0], 2) for name in ("FBNet-B", "OneShot+ supernet")] == [2.22, 7.1]
+
+
+def test_the_extents_of_the_spaces_are_those_that_the_page_has(capsys):
+    extent.main([])
+    assert capsys.readouterr().out in SEARCH_PAGE
+    with pytest.raises(UsageError, match="takes no arguments"):
+        extent.main(["plain"])
+    # Upstream's ends, 168M and 841.9M, of two paths of two spaces.
+    plain, plus = (dict(extent.rows_of(space)) for space in extent.SPACES.values())
+    assert plus["MFLOPs of SNB-3 at 0.6 everywhere"] == "168.1"
+    assert plain["MFLOPs of SXB-3 at 2.0 everywhere"] == "841.9"
+
+
+def test_running_statistics_are_two_a_channel_of_each_batch_norm():
+    """As many as there are scales and shifts: 159,584 of the 17,180,248 that upstream's supernet trains."""
+    assert (supernet_params(PLUS), extent.statistics(PLUS)) == (17_180_248, 159_584)
 
 
 @pytest.mark.parametrize(

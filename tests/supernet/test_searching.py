@@ -15,9 +15,10 @@ from mindspore import Tensor
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.settings.config import load_config
+from src.space.constraints import Bound
 from src.space.cost import cost_tables
 from src.space.journal import Journal
-from src.space.spaces import LAYOUTS, Architecture, create_space
+from src.space.spaces import LAYOUTS, Architecture, Domain, create_space
 from src.supernet import latency, search_report
 from src.supernet.latency import compare, rank_correlation, read_latency_table
 from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
@@ -291,6 +292,32 @@ def test_the_picture_of_choices_names_the_ops_of_each_position(monkeypatch):
     assert shares[:, 0].tolist() == [0, 0, 1, 0, 0]
     assert shares[:, 1].tolist() == [0, 0, 0.5, 0, 0.5]
     assert shares[:, 2].tolist() == [0.5, 0.5, 0, 0, 0]
+
+
+def test_the_picture_of_a_path_has_each_block_in_its_width_and_the_colour_of_its_op(monkeypatch):
+    figures = []
+    monkeypatch.setattr(search_report, "save_picture", lambda figure, path: figures.append(figure))
+    path = Candidate(7, 0, Architecture((2, 4, 0, 4), (0, 4, 0, 1)), 0.5)
+    search_report.draw_path(path, SKIPPING, Path("nowhere"))
+    axes = figures[0].axes[0]
+    frames, *bars = axes.containers
+    assert [bar.get_height() for bar in frames] == SKIPPING.largest_mids()
+    drawn = {round(bar.get_x() + 0.45): (group.get_label(), bar.get_height()) for group in bars for bar in group}
+    names = [position.ops[block].name for position, block in zip(SKIPPING.positions(), (2, 4, 0, 4), strict=True)]
+    widths = SKIPPING.mids(path.architecture)
+    assert drawn == {p: (name, 0 if name == "skip" else widths[p]) for p, name in enumerate(names)}
+    assert len({bar.get_facecolor() for group in bars for bar in group}) == len(set(names))
+    assert [text.get_text() for text in axes.texts] == [f"{SKIPPING.channel_scales[c]:g}" for c in (0, 4, 0, 1)]
+
+
+def test_the_searched_area_is_framed_as_far_as_there_are_paths():
+    space = create_space("OneShot")
+    tables = cost_tables(space)
+    low, high = tables["flops"].range(Domain.of(space))
+    frame = search_report._frame([Bound("flops", 190), Bound("params", 2.8, 5.0), Bound("score", 0, 1)], tables, space)
+    assert (frame.get_xy(), round(frame.get_height(), 6)) == ((190, 2.8), 2.2)
+    assert 190 + frame.get_width() == pytest.approx(high) and low < 190
+    assert search_report._frame([Bound("flops", 2 * high)], tables, space) is None
 
 
 def test_latency_is_measured_predicted_and_a_cost_like_the_others(tmp_path, monkeypatch):
