@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from src.errors import UsageError, nearest
+from src.files import sha256
 from src.machine.ranks import World, all_reduce_sum
 from src.settings.config import Config
 from src.settings.sections import Search as SearchKeys
@@ -147,6 +148,7 @@ def header_of(config: Config, space: Space, checkpoint: str) -> dict:
     keys += ["search_holdout", "calibration_images", "seed"]
     return {
         **{key: config[key] for key in keys},
+        "latency_table": sha256(Path(config.latency_table)) if config.latency_table else "",  # wherever it lies
         "batch_size": config.eval_batch_size or config.batch_size,  # the statistics are means over batches
         "space": dataclasses.asdict(space),
         "checkpoint": checkpoint,

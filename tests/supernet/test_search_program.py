@@ -315,7 +315,7 @@ def test_only_rank_0_writes(searched, monkeypatch):
 DECIDES = {
     "search_method": "genetic", "search_scope": "blocks", "search_target": "balanced", "search_on": "validation",
     "search_constraints": {"flops": [0, 1]}, "search_population": 7, "search_mutation": 0.3, "seed": 10,
-    "score_ratio": 0.5, "comparison_model": "MobileNetV3_Large", "calibration_images": 8, "latency_table": "t.json",
+    "score_ratio": 0.5, "comparison_model": "MobileNetV3_Large", "calibration_images": 8, "latency_table": __file__,
     "batch_size": 5, "eval_batch_size": 3, "fixed_block_choices": [1] * 6,
 }  # fmt: skip
 
@@ -327,6 +327,15 @@ def test_a_journal_knows_what_decides_its_search(key):
     name = "batch_size" if key == "eval_batch_size" else key
     assert [entry for entry in header if header[entry] != changed[entry]] == [name]
     json.dumps(changed)
+
+
+def test_a_latency_table_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("t.json").write_text("{}")
+    header = searching.header_of(config(latency_table="t.json"), SPACE, "0")
+    assert header == searching.header_of(config(latency_table=str(tmp_path / "t.json")), SPACE, "0")
+    Path("t.json").write_text("{ }")
+    assert header != searching.header_of(config(latency_table="t.json"), SPACE, "0")
 
 
 def test_what_decides_nothing_may_change():
