@@ -27,6 +27,7 @@ from src.settings.config import Config
 from src.settings.yaml_text import to_yaml
 from src.supernet import path_parts as supernet
 from src.training import parts as build
+from src.training.going_on import pace_of_data, position_of, shifted
 from src.training.speed import Speed
 from src.training.step import precision_note
 from src.training.trainer import Trainer
@@ -71,6 +72,10 @@ def train(config: Config, current: Run) -> None:
     num_classes = build.classes_in_head(config, classes)
     loss = build.loss_of(config, num_classes)
     rates = build.learning_rates_of(config, train_data.steps_per_epoch, world)
+    checkpoint = read_checkpoint(resumed) if resumed else None
+    if checkpoint and checkpoint.state:
+        at = position_of(checkpoint, pace_of_data(train_data, config.accumulate), config.seed)
+        rates = shifted(rates, at.offset)
     own = config.replace(pretrained="") if resumed else config
     if config.train_supernet:
         parts = supernet.parts_of(own, loss, rates, train_data, preprocessing, world)
@@ -107,8 +112,8 @@ def train(config: Config, current: Run) -> None:
     speed = Speed(config.batch_size * world.size)
     if config.measure_speed:
         trainer.after_step.append(speed)
-    if resumed:
-        trainer.restore(read_checkpoint(resumed))
+    if checkpoint:
+        trainer.restore(checkpoint)
         log.info(f"going on from {resumed}")
     if world.size > 1:
         broadcast_parameters(parts.network.get_parameters())

@@ -372,7 +372,7 @@ class StrollingSampler(PathSampler):
     def set_state(self, state: Mapping) -> None:
         super().set_state(state)
         self.parents = np.array(state["parents"], dtype=np.int8).reshape(-1, 2 * self.schedule.space.length)
-        self.cell, self.emitted = state["cell"], state["emitted"]
+        self.cell, self.emitted = state["cell"] % len(self._cells), state["emitted"]  # of a stroll with more windows
 
 
 METHODS = ("uniform", "random", "strolling", "binned", "fair", "sandwich")

@@ -99,13 +99,27 @@ class SupernetStep(nn.Cell):
             raise ValueError(f"the sampler's state takes {len(text)} bytes, more than {STATE_BYTES}")
         self.sampler_state.set_data(Tensor(np.frombuffer(text.ljust(STATE_BYTES, b"\0"), np.uint8).copy()))
 
+    def begin_at(self, epoch: int, step: int) -> None:
+        """Goes on after so many epochs and steps in a world that counts otherwise, with the sampler where it was.
+
+        A window of accumulated batches that was begun is begun again.
+        """
+        self._take_up()
+        self.drawn, self.held = epoch * self.steps_per_epoch + step, 0
+        if self.accumulate > 1:
+            self.gradients.forget()
+        self.sampler.begin_epoch(epoch, self.steps_per_epoch)
+        self._note()
+
     def _take_up(self) -> None:
         text = self.sampler_state.asnumpy().tobytes().rstrip(b"\0")
         if text:
             state = json.loads(text)
             self.drawn = state["drawn"]
             self.used[state["used"]] = True
-            self.sampler.set_state(state["sampler"])
+            # Another sampler than so far takes over what it shares with that: random numbers, epoch, steps.
+            own = self.sampler.get_state()
+            self.sampler.set_state({key: state["sampler"].get(key, value) for key, value in own.items()})
             self.held = state["held"] if "held" in state else self._held_of_old(self.drawn)
         self.is_taken_up = True
 

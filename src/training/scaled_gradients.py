@@ -149,6 +149,11 @@ class ScaledGradients(nn.Cell):
         self.map(ops.partial(_store_unless, is_full), self.sums, sums)
         return sums
 
+    def forget(self) -> None:
+        """Empties a window that was begun."""
+        for total in self.sums:
+            total.set_data(ops.zeros_like(total))
+
     def is_finite_everywhere(self, gradients: tuple[Tensor, ...]) -> Tensor:
         """Whether ``all_finite`` holds on all ranks.
 

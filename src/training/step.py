@@ -70,6 +70,12 @@ class TrainStep(nn.Cell):
             self.optimizer(gradients)
         return loss, finite, correct
 
+    def begin_at(self, epoch: int, step: int) -> None:
+        """Goes on in a world that counts otherwise: a window of accumulated batches that was begun is begun again."""
+        if self.is_accumulating:
+            self.accumulated_batches.set_data(Tensor(0, ms.int32))
+            self.gradients.forget()
+
 
 def state(step: nn.Cell) -> dict[str, Parameter]:
     """What ``step`` remembers beyond the network's own parameters, by name.

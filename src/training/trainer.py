@@ -27,6 +27,7 @@ from src.runs.log import record
 from src.runs.trained import Trained
 from src.settings.config import Config
 from src.training.evaluation import Evaluation, Evaluator
+from src.training.going_on import Position, begins_afresh, differences, pace_of, pace_of_data, position_of
 from src.training.reporter import Reporter
 from src.training.step import TrainStep, state
 
@@ -34,29 +35,6 @@ _log = logging.getLogger(__name__)
 
 # A dynamic loss scale halves on overflow; from 2^24 it is at 1 after 24 such steps in a row.
 MOST_OVERFLOWS_IN_A_ROW = 25
-
-
-@dataclasses.dataclass
-class Position:
-    """Where a run is: what a checkpoint's meta holds besides the run's unchanging facts.
-
-    Attributes:
-        epoch: epochs completed.
-        step: steps done in the epoch after those; all of them when the run was stopped in its evaluation.
-        loss_sum, loss_count: over the steps of that epoch.
-        history: a row of metrics.csv per completed epoch.
-        best_top1, best_epoch: best evaluation so far (-1 and 0: none yet).
-        stale: evaluations since the best one.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    best_top1: float = -1.0
-    best_epoch: int = 0
-    stale: int = 0
 
 
 @dataclasses.dataclass
@@ -88,7 +66,7 @@ class Trainer:
         later: makes the steps that take its place, by the epoch, counted from 0, from which on they do. What a step
             remembers goes over to the next.
         evaluator, eval_data: None to train without evaluation.
-        learning_rates: the rate of each update, float32 [updates].
+        learning_rates: the rate of each update, float32 [updates], from the first one of the run on.
         train_data: images of this rank.
         trained: what never changes in a run; part of every checkpoint's meta.
         run, world: run folder and place among the ranks; only rank 0 writes.
@@ -134,6 +112,7 @@ class Trainer:
         self._report = Reporter(config, run, world.rank == 0)
         self.after_step: list[Callable[[int, Tensor], None]] = []
         self._take(step)
+        self._pace = pace_of_data(train_data, config.accumulate)
         self._at = Position()
         self._process = _Process()
 
@@ -153,7 +132,7 @@ class Trainer:
                 self._state[name].set_data(Tensor(array))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes up weights, optimizer and position of ``checkpoint``.
+        """Takes up weights, optimizer and position of ``checkpoint``, and says what differs from its run so far.
 
         Raises:
             UsageError: it belongs to another network or other classes, or lacks part of the state.
@@ -166,15 +145,13 @@ class Trainer:
         for fact in ours:
             if theirs[fact] != ours[fact]:
                 raise UsageError(f"{checkpoint.path} was trained with another {fact}: {theirs[fact]}")
-        at = Position(**checkpoint.meta["position"])
-        self._follow(at.epoch if at.step else at.epoch - 1)  # a completed epoch was saved before the next one's step
-        missing = self._state.keys() - checkpoint.state.keys()
-        surplus = checkpoint.state.keys() - self._state.keys()
-        wrong = {
-            name
-            for name in self._state.keys() & checkpoint.state.keys()
-            if self._state[name].shape != checkpoint.state[name].shape
-        }
+        saved = Position(**checkpoint.meta["position"])
+        self._follow(saved.epoch if saved.step else saved.epoch - 1)  # a whole epoch was saved before the next one's
+        afresh = begins_afresh(earlier.config, self._config)
+        held = {name: value for name, value in checkpoint.state.items() if not name.startswith(afresh)}
+        wanted = {name for name in self._state if not name.startswith(afresh)}
+        missing, surplus = wanted - held.keys(), held.keys() - wanted
+        wrong = {name for name in wanted & held.keys() if self._state[name].shape != held[name].shape}
         if missing or surplus or wrong:
             raise UsageError(
                 f"{checkpoint.path} holds the state of another optimizer or precision, or another freeze "
@@ -182,19 +159,18 @@ class Trainer:
                 "start from its weights alone with --pretrained"
             )
         assign_weights(self._network, checkpoint.weights)
-        for name, value in checkpoint.state.items():
+        for name, value in held.items():
             self._state[name].set_data(Tensor(value))
-        self._at = at
+        then, now = pace_of(checkpoint, self._pace), self._pace
+        self._at = position_of(checkpoint, now, self._config.seed)
+        if not then.counts_like(now):
+            self._step.begin_at(self._at.epoch, self._at.step)
         self._process.saved_at = (self._at.epoch, self._at.step)
         is_best = (self._at.best_epoch, 0) == self._process.saved_at
         if is_best and self._world.rank == 0 and checkpoint.path.parent.samefile(self._run.checkpoints):
             self._process.best = checkpoint.path
-        for key in ("batch_size", "seed", "workers", "accumulate"):
-            if earlier.config[key] != self._config[key]:
-                _log.warning(
-                    f"{key} was {earlier.config[key]} and is {self._config[key]}: "
-                    "the run goes on, but not bit for bit as it would have"
-                )
+        if changes := differences(earlier, self._trained, then, now):
+            _log.warning(f"going on otherwise than so far: {', '.join(changes)}")
 
     @property
     def updates(self) -> int:
@@ -236,7 +212,7 @@ class Trainer:
                     step,
                     learned,
                     {name: value.asnumpy() for name, value in self._state.items()},
-                    {**self._trained.to_meta(), "position": dataclasses.asdict(at)},
+                    {**self._trained.to_meta(), "position": dataclasses.asdict(at), "pace": self._pace._asdict()},
                     is_best=is_best,
                 )
             except (OSError, RuntimeError) as error:

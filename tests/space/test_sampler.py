@@ -159,6 +159,14 @@ def test_sandwich_begins_each_group_with_the_extremes():
         assert ((drawn[2:] > low) & (drawn[2:] < high)).all()
 
 
+def test_a_stroll_of_fewer_windows_goes_on_from_one_of_its_own():
+    schedule = ChannelSchedule(LAYOUTS["OneShot"])
+    long, short = (create_sampler("strolling", schedule, 1, 1, stroll=Stroll(cuts=cuts)) for cuts in (7, 2))
+    short.set_state({**long.get_state(), "cell": len(long._cells) - 1})
+    short.draw()
+    assert short.cell in range(len(short._cells))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("epoch", "at"), [(0, 1), (0, 7), (1, 3)])
 def test_resumed_draws_are_those_of_the_uninterrupted_run(method, epoch, at):

@@ -340,6 +340,58 @@ def test_a_resumed_run_takes_the_same_paths_to_the_same_weights(graph_mode):
     assert json.loads(second["sampler_state"].tobytes().rstrip(b"\0"))["drawn"] == 7
 
 
+class NeverFinite(ms.nn.Cell):
+    """Stands for gradients that are never finite, and of which two make an update: nothing is computed."""
+
+    def __call__(self, images, labels, held):
+        return Tensor(1.0), Tensor(False), Tensor(0), Tensor(-(abs(int(held.asnumpy())) + 1) % -2, ms.int32), ()
+
+
+def drawn_by(step, count):
+    paths = []
+    for _ in range(count):
+        step(None, None)
+        paths.append(step.supernet.path.asnumpy().tolist())
+    return paths
+
+
+def noted(step):
+    return json.loads(step.sampler_state.asnumpy().tobytes().rstrip(b"\0"))
+
+
+def test_in_another_world_the_sampler_goes_on_with_its_paths_in_the_epoch_that_it_is(eager_mode):
+    """Stopped after 3 of 4 steps with half a window, taken up at step 5 of 8 of a later epoch."""
+    network = Supernet(TINY, 10)
+    whole = step_on(network, NeverFinite(), path_sampler="fair")
+    drawn_by(whole, 3)
+    saved = everything(whole)
+    assert (noted(whole)["held"], noted(whole)["drawn"]) == (-1, 3)
+
+    resumed = step_on(network, NeverFinite(), path_sampler="fair", seed=77)
+    resumed.steps_per_epoch = 8
+    restore(resumed, saved)
+    resumed.begin_at(6, 5)
+    state = noted(resumed)
+    assert (state["drawn"], state["held"]) == (53, 0)
+    assert (state["sampler"]["epoch"], state["sampler"]["steps"]) == (6, 8)
+    assert drawn_by(resumed, 1) == drawn_by(whole, 1)
+    drawn_by(resumed, 3)
+    assert noted(resumed)["sampler"]["epoch"] == 7, "its epoch had three more steps"
+
+
+@pytest.mark.parametrize(("first", "second"), [("uniform", "fair"), ("fair", "sandwich"), ("sandwich", "uniform")])
+def test_another_sampler_goes_on_in_the_epoch_with_the_random_numbers_of_the_one_before(eager_mode, first, second):
+    network = Supernet(TINY, 10)
+    before = step_on(network, NeverFinite(), path_sampler=first)
+    drawn_by(before, 6)
+    after = step_on(network, NeverFinite(), path_sampler=second, seed=77)
+    restore(after, everything(before))
+    after._take_up()
+    assert after.sampler.get_state()["rng"] == noted(before)["sampler"]["rng"]
+    assert (after.sampler.epoch, after.drawn) == (1, 6)
+    drawn_by(after, 5)
+
+
 def test_gradients_that_are_not_finite_change_nothing(graph_mode):
     shared = trained_step(TINY, "fused")
     step = step_on(shared.network, shared.gradients)

@@ -29,11 +29,15 @@ from src.runs.folder import METRICS
 from src.runs.lock import sole_user
 from src.runs.log import logged
 from src.settings.config import DEFAULTS, load_config
+from src.settings.sections import Schedule
 from src.training import reporter
 from src.training import trainer as engine
 from src.training.evaluation import Evaluation, Evaluator
+from src.training.going_on import Position
+from src.training.lr_schedule import learning_rates
 from src.training.step import TrainStep, state
-from src.training.trainer import Position, Trainer
+from src.training.trainer import Trainer
+from tests.images import class_folders
 from tests.watched import watch_training
 
 TIMINGS = ("images_per_second", "seconds")
@@ -147,6 +151,7 @@ def test_a_run_stopped_three_times_is_the_run_that_was_not(runs, reference, tmp_
     assert newest(folder).path.name == "tiny-2_3.ckpt"
     assert len(rows(folder)) == 1
     losses += runs.start(folder, "--resume", str(folder))
+    assert "going on otherwise" not in capsys.readouterr().out
 
     undisturbed, expected = reference
     assert losses == expected
@@ -353,7 +358,6 @@ def test_a_run_cannot_be_resumed_twice_at_once(short):
         ("--model_options.channels 4", "another model_options"),
         ("--num_classes 7", "another num_classes"),
         ("--optimizer rmsprop", "another optimizer or precision"),
-        ("--loss_scale_mode dynamic", "missing .*loss_scale"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(runs, reference, tmp_path, flags, message):
@@ -388,15 +392,69 @@ def test_other_data_settings_are_noted_on_resume(runs, reference, tmp_path, no_p
     checkpoint = str(newest(reference[0]).path)
     changes = "--batch_size 6 --seed 2 --workers 1"
     runs.start(tmp_path, *FULL, "--resume", checkpoint, *changes.split())
-    printed = capsys.readouterr().out
-    for change in ("batch_size was 4 and is 6", "seed was 1 and is 2", "workers was 2 and is 1"):
-        assert f"note: {change}" in printed
-    # The same settings need no note; and the best checkpoint of another run's folder is not this run's.
+    said = "note: going on otherwise than so far: batch_size 4 -> 6, workers 2 -> 1, seed 1 -> 2\n"
+    assert said in capsys.readouterr().out
+    # The best checkpoint of another run's folder is not this run's.
     best = CheckpointFolder(reference[0] / "checkpoints").pointed(BEST)
     assert read_checkpoint(best).meta["position"]["best_epoch"] == 1
     assert runs.start(tmp_path / "other", *FULL, "--resume", str(best), "--max_steps", "6") == []
-    assert "note: " not in capsys.readouterr().out
+    assert "note: going on otherwise than so far: max_steps 0 -> 6\n" in capsys.readouterr().out
     assert not (tmp_path / "other" / "checkpoints" / BEST).exists()
+
+
+# -- a world that changed ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "left", "steps", "updates", "schedule"),
+    [
+        ("--batch_size 2", 8, 12, 12, {}),
+        ("--batch_size 12", 2, 2, 2, {}),  # 8 images are no step of 12: they are seen again
+        ("--accumulate 2", 4, 6, 3, {}),
+        ("--batch_size 2 --accumulate 4", 8, 12, 3, {}),
+        ("--epochs 5 --lr 0.7 --lr_schedule linear", 4, 6, 6, {"epochs": 5, "lr": 0.7, "lr_schedule": "linear"}),
+        ("--lr_scaling linear --batch_size 8 --drop_remainder False", 2, 3, 3, {"lr": 0.1 * 8 / 256}),
+        ("--data_path more", 6, 9, 9, {}),  # a third of an epoch is a third of an epoch
+    ],
+)
+def test_in_another_world_a_run_keeps_its_images_and_epochs_and_takes_that_worlds_rates(
+    runs, short, tmp_path, monkeypatch, capsys, changes, left, steps, updates, schedule
+):
+    """It stopped in its second epoch of three, after 8 of 24 images and 8 updates; now it stops once more."""
+    monkeypatch.chdir(tmp_path)
+    if "more" in changes:
+        class_folders(tmp_path / "more" / "train", per_class=12, classes=3, height=32, width=32)
+    runs.losses.clear()
+    train.main(["--resume", "run", *changes.split(), "--max_steps", "9"])
+    capsys.readouterr()
+    train.main(["--resume", "run", "--max_steps", "0"])
+    assert re.findall(r"going on otherwise than so far: (.*)", capsys.readouterr().out) == ["max_steps 9 -> 0"]
+    epochs = schedule.get("epochs", 3)
+    assert len(runs.losses) == left + (epochs - 2) * steps
+    rates = learning_rates(Schedule(**{"epochs": 3, "lr": 0.1, **schedule}), updates)
+    table = rows(short)
+    assert [float(row["lr"]) for row in table[1:]] == [rates[epoch * updates - 1] for epoch in range(2, epochs + 1)]
+    done = [int(row["step"]) for row in table]
+    assert (done[0], done[1] - 8, done[2] - done[1]) == (6, left * updates // steps, updates)
+
+
+def test_a_window_and_a_loss_scale_that_mean_nothing_any_more_begin_afresh(runs, tmp_path, no_picture, capsys):
+    """It stopped between the two batches of its second update."""
+    flags = "--epochs 2 --lr 0.05 --optimizer rmsprop --accumulate 2 --loss_scale_mode dynamic"
+    runs.stop(tmp_path, 3, *flags.split(), val=False)
+    before = newest(tmp_path)
+    assert (before.state["accumulated_batches"], before.state["global_step"]) == (1, 1)
+    other = ["--batch_size", "2", "--accumulate", "3", "--loss_scale_mode", "none", "--epochs", "3"]
+    runs.start(tmp_path, "--resume", "auto", *other, "--max_steps", "2", val=False)
+    after = newest(tmp_path)
+    # Two batches of 4 had been applied: that is step 4 of 2 images each, and a window takes three of those.
+    assert (after.meta["position"]["step"], after.state["global_step"]) == (7, 2)
+    assert "loss_scale" not in after.state and before.state["loss_scale"] == 1024
+    scaled = ["--loss_scale_mode", "dynamic", "--loss_scale", "8", "--max_steps", "0"]
+    runs.start(tmp_path, "--resume", "auto", *scaled, val=False)
+    end = newest(tmp_path)
+    assert (end.meta["position"]["epoch"], end.state["loss_scale"]) == (3, 8)
+    assert "loss_scale_mode none -> dynamic, loss_scale 1024.0 -> 8.0" in capsys.readouterr().out
 
 
 # -- how a run ends ----------------------------------------------------------------------------
@@ -416,8 +474,12 @@ def idle(monkeypatch, no_picture):
     """Steps and evaluations that count but compute nothing: without a compilation, and no epoch better than another."""
 
     def step(step: TrainStep, images: None, labels: None) -> tuple[Tensor, ...]:
+        held = 0
+        if step.is_accumulating:
+            held = (step.accumulated_batches.asnumpy() + 1) % step.gradients.accumulate
+            step.accumulated_batches.set_data(Tensor(held, ms.int32))
         counter = step.optimizer.global_step
-        counter.set_data(Tensor(counter.asnumpy() + 1))
+        counter.set_data(Tensor(counter.asnumpy() + (held == 0), ms.int32))
         return Tensor(0.5), Tensor(True), Tensor(1)
 
     def no_images(data: TrainData, epoch: int, skip_steps: int = 0) -> Iterator[tuple[None, None]]:
