@@ -82,14 +82,15 @@ def _pack_in(folder: Path, split: str) -> Path | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(path: Path, _modified: int) -> Pack:
+def _opened(path: Path, _state: tuple[int, ...]) -> Pack:
     """Read through once, for its classes, its check and its images."""
     return PACKS[path.suffix](path)
 
 
 def pack_of(path: Path) -> Pack:
     """The opened file of a split. Raises UsageError as its reader does."""
-    return _opened(path, path.stat().st_mtime_ns)
+    facts = path.stat()
+    return _opened(path, (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
 
 
 def _classes_of_pack(path: Path) -> dict[str, int]:

@@ -129,6 +129,9 @@ def test_packed_images_are_checked_split_and_exported_like_files(copy, capsys, t
     with pytest.raises(UsageError, match="2 files of"):
         main([str(copy), "--no_cache"])
     assert "val.rec: 9 good images in 3 classes, 0 bad" in capsys.readouterr().out
+    (copy / "train.rec").write_bytes((copy / "train.rec").read_bytes()[: -len(image_record(b"", 1.0))])
+    (again,) = check_folder(copy / "train.rec", build_class_index(copy / "train.rec"), cache=tmp_path / "kept").bad
+    assert again == report.bad[0]  # looked at again, as it had changed
     split = Split.drawn(report.good, 0.2, seed=1)
     training, validating = split.parts(report.good)
     assert (len(training), len(validating)) == (21, 6) and split.is_of(report.good)
