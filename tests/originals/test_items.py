@@ -16,6 +16,7 @@ from src.launch import calls, jobs, scripts
 from src.settings.command_line import parse_arguments, split_command
 from src.settings.config import DEFAULTS, Config, choices_of, coerce
 from src.settings.published import Cards
+from src.settings.recipes import named_network
 from src.settings.yaml_text import to_yaml
 from src.space.sampler import ChannelSchedule
 from src.space.spaces import LAYOUTS
@@ -111,24 +112,16 @@ def check_starts(item: Item, monkeypatch, capsys) -> None:
         assert not started(line, item).config.model, "train.py asks which network"
         line = f"{re.sub(r' *>.*', '', line)} {item.details['add']}"
     is_script = words_of(line, item)[0] != "python"
-    start = started(line, item, folder_of(item) if is_script else "")
+    start = started(line, item, item.document if is_script else "")
     assert start.program == item.expected and start.ranks == ranks
     assert start.config.device_target == (item.target or "auto")
     assert start.launcher == item.details.get("launcher", start.launcher)
     if recipe := item.details.get("recipe"):
-        assert (start.config.recipe, start.config.model) == (recipe, network_of(recipe))
+        assert (start.config.recipe, start.config.model) == (recipe, named_network(recipe))
     for key, value in item.details.get("keys", {}).items():
         assert start.config[key] == value, key
     if is_script:
         check_never_another_network(item, start)
-
-
-def folder_of(item: Item) -> str:
-    return item.document
-
-
-def network_of(recipe: str) -> str:
-    return re.sub(r"_(ascend|gpu)_\d+p$|_transfer$|_published$", "", recipe)
 
 
 def check_never_another_network(item: Item, start: Start) -> None:
@@ -136,7 +129,7 @@ def check_never_another_network(item: Item, start: Start) -> None:
     try:
         there = started(item.words, item)
     except UsageError as refusal:
-        assert "--model" in str(refusal) or f"scripts/{folder_of(item)}/" in str(refusal)
+        assert "--model" in str(refusal) or f"scripts/{item.document}/" in str(refusal)
     else:
         # An evaluation without a network is one of the checkpoint's.
         known = [start.config.model, *([""] if start.program == "eval" else [])]
