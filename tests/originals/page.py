@@ -87,8 +87,10 @@ def _start(item: Item) -> str:
 
 
 def _keys(item: Item) -> str:
-    keys = ", ".join(f"`{key}`" for key in item.expected if key not in item.words)
-    return keys or ("" if item.expected else "changes nothing, and a note says why" if "says" in item.details else "")
+    if not item.expected:
+        return "changes nothing, and a note says why" if "says" in item.details else ""
+    typed = item.words.partition(":")[0].split()[0].lstrip("-").replace("-", "_")
+    return ", ".join(f"`{key}`" for key in item.expected if key != typed)
 
 
 def main() -> None:
