@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 WRITING = ".writing-"
+_SEAL = ',\n "seal": "'
 
 
 def write_text(path: Path, text: str, prefix: str = WRITING) -> None:
@@ -26,6 +27,31 @@ def write_text(path: Path, text: str, prefix: str = WRITING) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Replaces ``path`` by ``content`` as JSON for people: indented, names as they are."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """As :func:`write_json`, with a last member "seal": the SHA-256 of the text up to it."""
+    body = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
+    write_text(path, f'{body}{_SEAL}{_digest(body)}"\n}}\n')
+
+
+def read_sealed(path: Path) -> Any:
+    """What :func:`write_sealed` was given; a file without a seal, as earlier versions wrote it, is taken as it is.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: no JSON in UTF-8, or changed since it was written.
+    """
+    text = path.read_text(encoding="utf-8")
+    content = json.loads(text)
+    body, sealed, _ = text.rpartition(_SEAL)
+    if sealed and content.pop("seal", None) != _digest(body):
+        raise ValueError("it has changed since it was written")
+    return content
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

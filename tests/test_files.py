@@ -1,13 +1,25 @@
 """Text, JSON and tables reach the disk whole, or not at all."""
 
 import hashlib
+import json
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from src import files
-from src.files import csv_text, fresh_folder, replacing, sha256, write_csv, write_json, write_text
+from src.files import (
+    csv_text,
+    fresh_folder,
+    read_sealed,
+    replacing,
+    sha256,
+    write_csv,
+    write_json,
+    write_sealed,
+    write_text,
+)
 from tests.durability import Flush, assert_survives, names_given, recorded
 
 
@@ -23,6 +35,36 @@ def test_text_json_and_tables_replace_what_was_there(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "a.txt"]
     with pytest.raises(KeyError):
         write_csv(tmp_path / "a.csv", ("name", "missing"), [{"name": 1}])
+
+
+def flips(content: bytes, rng: np.random.Generator, count: int) -> Iterator[bytes]:
+    """``content`` with one bit turned, in ``count`` places."""
+    for place in rng.choice(8 * len(content), count, replace=False):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        yield bytes(damaged)
+
+
+def test_a_sealed_file_gives_what_was_written_or_is_refused(tmp_path):
+    path, content = tmp_path / "a.json", {"a": [0.1, 1e-9, "ä"], "b": {"c": None}, "d": "seal"}
+    write_sealed(path, content)
+    assert read_sealed(path) == content
+    assert json.loads(path.read_text(encoding="utf-8"))["a"] == content["a"]  # JSON for any other program
+    whole = path.read_bytes()
+    damaged = [*flips(whole, np.random.default_rng(0), 200), *(whole[:length] for length in range(len(whole) - 2))]
+    refused = 0
+    for text in damaged:
+        path.write_bytes(text)
+        try:
+            read = read_sealed(path)
+            read.pop("seal", None), read.pop("real", None)
+        except ValueError:
+            refused += 1
+        else:  # a bit of the blanks around the seal, or of its name
+            assert {name: read[name] for name in content} == content
+    assert refused > 0.95 * len(damaged)
+    write_json(path, content)
+    assert read_sealed(path) == content
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o027])

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "inc/errors.h"
+#include "inc/sha256.h"
 #include "inc/text.h"
 
 namespace infer {
@@ -106,10 +107,20 @@ Preprocessing ParsePreprocessing(const json& holder) {
   return result;
 }
 
+// The last member of a file that export.py wrote is the checksum of the text before it; earlier versions wrote none.
+void RequireUnchanged(const json& root, std::string_view text) {
+  constexpr std::string_view kSeal = ",\n \"seal\": \"";
+  const std::size_t end = text.rfind(kSeal);
+  if (end == std::string_view::npos) return;
+  if (Text(root, "seal") != Sha256(text.substr(0, end)))
+    throw UsageError("it has changed since it was written; export the network again");
+}
+
 }  // namespace
 
 Manifest ParseManifest(std::string_view text, const std::string& model_name) {
   const json root = Parse(text);
+  RequireUnchanged(root, text);
   Manifest manifest;
   manifest.preprocessing = ParsePreprocessing(Member(root, "preprocessing"));
   for (const json& file : List(root, "files")) {

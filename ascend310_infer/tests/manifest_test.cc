@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "inc/errors.h"
+#include "inc/sha256.h"
 
 namespace infer {
 namespace {
@@ -27,6 +28,17 @@ TEST(Manifest, ReadsTheEntryOfTheModel) {
   EXPECT_EQ(manifest.preprocessing.kernel, ResizeKernel::kPil);
   EXPECT_EQ(manifest.preprocessing.mean[1], 0.2);
   EXPECT_EQ(manifest.preprocessing.std[2], 3);
+}
+
+TEST(Manifest, RefusesWhatHasChangedSinceItWasSealed) {
+  const std::string body = kGood.substr(0, kGood.size() - 1);
+  const std::string sealed = body + ",\n \"seal\": \"" + Sha256(body) + "\"\n}\n";
+  EXPECT_EQ(ParseManifest(sealed, "net.mindir").sha256, "ab");
+  for (const char* digit : {"64", "73", "0.2", "ab"}) {
+    std::string changed = sealed;
+    ++changed[changed.find(digit)];
+    EXPECT_THROW(ParseManifest(changed, "net.mindir"), UsageError) << digit;
+  }
 }
 
 TEST(Manifest, RefusesWhatItCannotFollow) {

@@ -11,7 +11,6 @@ import argparse
 import collections
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import sys
@@ -36,7 +35,7 @@ from src.data.folders import (
 from src.data.images import FORMATS, is_image_name, to_rgb
 from src.data.packed import PackedImage
 from src.errors import UsageError, run
-from src.files import write_text
+from src.files import read_sealed, write_sealed
 from src.machine.caches import cache_folder
 
 _log = logging.getLogger(__name__)
@@ -238,7 +237,7 @@ class _Kept:
 
     def load(self, stamp: str) -> list[tuple[str, str | None, str | None]] | None:
         try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            kept = read_sealed(self.path)
             if kept["stamp"] == stamp:
                 return [(name, refusal, remark) for name, refusal, remark in kept["findings"]]
         except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: check again
@@ -248,7 +247,7 @@ class _Kept:
     def save(self, stamp: str, findings: list[tuple[str, str | None, str | None]]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self.path, json.dumps({"stamp": stamp, "findings": findings}))
+            write_sealed(self.path, {"stamp": stamp, "findings": findings})
         except OSError as error:
             _log.warning("the check's result could not be kept and the check will run again: %s", error)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from src.errors import UsageError
-from src.files import sha256
+from src.files import read_sealed, sha256
 
 SUFFIX = ".manifest.json"
 
@@ -26,7 +25,7 @@ def read_manifest(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     path = manifest_path(file)
     try:
-        content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: Mapping[str, Any] = read_sealed(path)
         entry = next(entry for entry in content["files"] if entry["file"] == file.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read: export {file.name} again with export.py") from error

@@ -12,7 +12,7 @@ import onnxruntime
 from src.export.graph import INPUT_NAME, OUTPUT_NAME, Graph
 from src.export.parity import Parity
 from src.export.source import Source
-from src.files import sha256, write_json
+from src.files import sha256, write_sealed
 from src.machine.device import versions
 
 FORMAT = 1
@@ -51,4 +51,4 @@ def write_manifest(path: Path, source: Source, files: list[dict[str, Any]], merg
         "files": files,
         "versions": {**versions(), "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
-    write_json(path, content)
+    write_sealed(path, content)

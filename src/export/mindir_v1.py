@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from src.errors import UsageError, run
 from src.export.described import manifest_path, read_manifest
-from src.files import replacing, sha256, write_json
+from src.files import replacing, sha256, write_sealed
 
 
 def _schema() -> ModuleType:
@@ -121,7 +121,7 @@ def rewrite_into(path: Path, folder: Path) -> Path:
     if described:
         manifest, entry = described
         entry |= {"bytes": target.stat().st_size, "sha256": sha256(target)}
-        write_json(manifest_path(target), manifest)
+        write_sealed(manifest_path(target), manifest)
     return target
 
 

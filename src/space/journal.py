@@ -1,16 +1,22 @@
-"""The journal of a search: one JSON line per evaluated path, on the disk before the next begins."""
+"""The journal of a search: one JSON line per evaluated path, on the disk before the next begins.
+
+Each line ends with its own CRC-32, so that a digit that was damaged is not taken for an accuracy.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from src.errors import UsageError
 from src.files import flush
+
+_SEAL = b', "crc32": '
 
 
 class Journal:
@@ -54,7 +60,11 @@ class Journal:
         lines = content[:whole].splitlines()
         for number, line in enumerate(lines, start=1):
             try:
-                record = json.loads(line)
+                record, is_sealed = _unsealed(line)
+                if number == 1:
+                    seals = is_sealed
+                elif seals and not is_sealed:
+                    raise ValueError("a line without a checksum in a journal of lines with them")
             except ValueError as error:
                 raise UsageError(f"{self.path} is damaged in line {number}; move it away to search anew") from error
             if number > 1:
@@ -83,7 +93,7 @@ class Journal:
         flush(self.path.parent)  # the name has to survive a power cut too; its maker may have been killed first
 
     def _write(self, record: Mapping) -> None:
-        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.write(_sealed(record))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -98,6 +108,24 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sealed(record: Mapping) -> bytes:
+    body = json.dumps(record).encode()[:-1]
+    return body + _SEAL + b"%d}\n" % zlib.crc32(body)
+
+
+def _unsealed(line: bytes) -> tuple[Any, bool]:
+    """The record of a line, and whether it had a checksum; earlier versions wrote none.
+
+    Raises:
+        ValueError: no JSON, or not what was written.
+    """
+    record = json.loads(line)
+    body, sealed, _ = line.rpartition(_SEAL)
+    if sealed and record.pop("crc32", None) != zlib.crc32(body):
+        raise ValueError("its checksum is another")
+    return record, bool(sealed)
 
 
 def _difference(first: object, header: Mapping) -> str | None:

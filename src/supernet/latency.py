@@ -21,7 +21,7 @@ from mindspore import Tensor, nn
 
 from src.cpu import MODES, inference, use_operators
 from src.errors import UsageError, run
-from src.files import write_text
+from src.files import read_sealed, write_sealed
 from src.machine.device import describe_device, set_up, versions
 from src.models.layers import BatchNorm, ConvNormAct, Network
 from src.models.spos import create_block, create_subnet
@@ -164,7 +164,7 @@ def read_latency_table(path: Path, space: Space) -> Table:
         UsageError: missing, damaged, or of another space.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_sealed(path)
         choices, fixed = np.array(content["choices"], float), float(content["fixed"])
         measured = dict(content["header"]["space"])
     except OSError as error:
@@ -211,7 +211,7 @@ def main(argv: list[str]) -> None:
             space, given.batch_size, given.repeats, header, given.compare, prepare, CLOCKS[given.clock]
         )
     content["header"]["cpu_operators"] = " and ".join(sorted(operators))
-    write_text(given.file, json.dumps(content, indent=1))
+    write_sealed(given.file, content)
     check = content["check"]
     print(
         f"{given.file}: over {check['paths']} random paths, predicted against measured latency: rank correlation "

@@ -1,6 +1,7 @@
 """The journal of a search survives kills, and refuses what is not its own."""
 
 import json
+import zlib
 
 import pytest
 
@@ -24,13 +25,15 @@ def test_records_come_back_exactly(tmp_path):
         assert journal.records == RECORDS
         journal.append({"index": 4})
         assert len(journal.records) == 5
-    assert json.loads((tmp_path / "journal.jsonl").read_text().splitlines()[-1]) == {"index": 4}
+    last = json.loads((tmp_path / "journal.jsonl").read_text().splitlines()[-1])
+    assert last == {"index": 4, "crc32": zlib.crc32(b'{"index": 4')}
 
 
 def test_a_path_is_in_the_journal_on_the_disk_before_the_next_is_evaluated(tmp_path):
     """Header and name first; then each record with all of its bytes, and nothing unflushed behind it."""
     path, records = tmp_path / "journal.jsonl", [{"index": index} for index in range(3)]
-    lines = [json.dumps({"search": {"seed": 1}}), *map(json.dumps, records)]
+    bodies = [json.dumps(line)[:-1] for line in ({"search": {"seed": 1}}, *records)]
+    lines = [f'{body}, "crc32": {zlib.crc32(body.encode())}}}' for body in bodies]
     for first in (0, 2):  # a new journal, then one gone on with
         with recorded() as events, Journal(path, {"seed": 1}) as journal:
             assert events == []
@@ -43,6 +46,27 @@ def test_a_path_is_in_the_journal_on_the_disk_before_the_next_is_evaluated(tmp_p
                 assert events == [*made, *named, Flush(path, content)]
             events.clear()
         assert events == []
+
+
+def test_no_damage_is_taken_for_an_accuracy(tmp_path):
+    """Of every bit that could turn; a line that lost its end was being written, and is dropped."""
+    path = tmp_path / "journal.jsonl"
+    write(path, RECORDS[:2])
+    whole = path.read_bytes()
+    for place in range(8 * (len(whole) - 1)):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match=r"damaged in line|other settings"):
+            Journal(path, HEADER)
+    path.write_bytes(whole[:-1] + b"\x0b")
+    assert Journal(path, HEADER).records == RECORDS[:1]
+
+
+def test_a_journal_of_an_earlier_version_has_no_checksums(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({"search": HEADER}, *RECORDS)))
+    assert Journal(path, HEADER).records == RECORDS
 
 
 def test_a_rank_that_only_reads_keeps_in_memory_what_is_appended(tmp_path):
