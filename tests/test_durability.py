@@ -73,7 +73,7 @@ def finished_search(folder: Path) -> list[str]:
     config = load_config("", {"model": "spos_oneshot", "model_options": {"layout": "digits"}, "search_top": 2})
     tables = tables_of(config, LAYOUTS["digits"])
     with pytest.MonkeyPatch.context() as patch:
-        for picture in ("generations", "cloud", "choices"):  # drawn by curves.save_picture like those of a run
+        for picture in ("generations", "cloud", "path", "choices"):  # drawn by curves.save_picture like those of a run
             patch.setattr(search_report, f"draw_{picture}", lambda *_: None)
         search_report.write_results(
             folder, config, config, LAYOUTS["digits"], tables, candidates(), candidates(), "3 images"
@@ -156,8 +156,7 @@ def operator_library(folder: Path) -> list[str]:
     (sources / "one.cc").write_text('extern "C" int one() { return 1; }\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "SOURCES", sources)
-        build._build(build.find_compiler(), folder / "operators.so")
-    return ["operators.so"]
+        return [build._build(build.find_compiler(), folder, "key").name]
 
 
 def check_result(folder: Path) -> list[str]:

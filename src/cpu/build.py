@@ -15,7 +15,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from src.files import flush, sha256
+from src.files import replacing, sha256
 from src.machine import caches
 
 _log = logging.getLogger(__name__)
@@ -125,15 +125,17 @@ def _output(command: list[str]) -> str:
 def _build(compiler: str, folder: Path, key: str) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as work, ThreadPoolExecutor() as pool:
+        with tempfile.TemporaryDirectory() as work, ThreadPoolExecutor() as pool:
             sources = {source: f"{work}/{source.stem}.o" for source in sorted(SOURCES.glob("*.cc"))}
             compiling = [[compiler, *flags(), "-c", str(source), "-o", out] for source, out in sources.items()]
             list(pool.map(_compile, compiling))
             built = Path(work) / "operators.so"
             _compile([compiler, *flags(), *sources.values(), "-o", str(built)])
-            flush(built)
-            built.chmod(0o755)
-            return built.replace(folder / f"operators-{key}-{sha256(built)[:CHECKSUM]}.so")
+            path = folder / f"operators-{key}-{sha256(built)[:CHECKSUM]}.so"
+            with replacing(path) as copy:
+                shutil.copyfile(built, copy)
+        path.chmod(0o644)  # whatever the umask allows others
+        return path
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(str(error)) from error
 
