@@ -104,8 +104,11 @@ require() {
 
 # configure_and_build FOLDER CMAKE_ARGUMENT...
 configure_and_build() {
-  local folder=$1
+  local folder=$1 made_in
   shift
+  # CMake refuses a folder that was made under another path: the checkout has been moved or copied.
+  made_in=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' "$folder/CMakeCache.txt" 2>/dev/null) || true
+  [[ -z $made_in || $made_in == "$here" ]] || rm -rf "$folder"
   cmake -S "$here" -B "$folder" ${json:+-DJSON_INCLUDE="$json"} "$@"
   cmake --build "$folder" --parallel "$(nproc)"
 }
