@@ -188,6 +188,20 @@ def test_every_other_command_is_run_by_a_test():
         assert evidence in text_of(f"tests/{file}"), name
 
 
+def test_each_of_the_five_systems_is_one_command_away():
+    """What make would run trains that network on the digits and evaluates that run."""
+    typed = [re.fullmatch(r"make quickstart NETWORK=(\w+)", command) for command, _ in commands(FRONT)]
+    offered = [match[1] for match in typed if match]
+    assert offered == ["spnasnet", "proxylessnas_mobile", "shufflenetv1", "mnasnet", "spos_oneshot"]
+    for network in [*offered, ""]:
+        made = ["make", "-n", "quickstart", *([f"NETWORK={network}"] if network else [])]
+        lines = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+        train, evaluate = (words_of(line)[1][2:] for line in lines if re.match(r"\S+ (train|eval)\.py", line))
+        config = parse_arguments(train, "train")
+        assert (config.model, config.image_size) == (network or "shufflenetv1", 32)
+        assert parse_arguments(evaluate, "eval").checkpoint_path == config.run_dir
+
+
 @pytest.mark.slow
 def test_the_readme_typed_from_top_to_bottom_works(tmp_path):
     """In a fresh copy, with recipes of one epoch. Nothing else is shortened; what needs a device is left out."""
