@@ -19,7 +19,7 @@ from src.machine.device import describe_device, versions
 from src.machine.modelarts import on_modelarts
 from src.machine.ranks import leave
 from src.runs import report
-from src.runs.checkpoint import load_checkpoint, trained_of, verify
+from src.runs.checkpoint import load_checkpoint, of_upstream, trained_of, verify
 from src.runs.folder import checkpoints_of, stored_split
 from src.runs.run import Run, started
 from src.runs.trained import Trained
@@ -44,11 +44,11 @@ def main(argv: list[str]) -> None:
 def as_trained(path: Path, config: Config) -> tuple[Config, Trained | None]:
     """The configuration with the network, loss and data that the checkpoint knows, and what that says of itself.
 
-    An upstream file knows nothing of itself; then the command line or a recipe must name the network.
+    Of an upstream file only the names of its tensors tell the network, unless the command line or a recipe does.
     """
     trained = trained_of(path, config.model, config.num_classes)
     if trained is None:
-        return config, None
+        return of_upstream(path, config), None
     if trained.is_supernet:
         raise UsageError(f"{path} is of a supernet; its paths are scored by python search.py --supernet {path}")
     taken = ["label_smoothing", "label_smoothing_form"]

@@ -11,7 +11,7 @@ from src.data.folders import find_split
 from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.models import create_model
-from src.runs.checkpoint import load_checkpoint, trained_of
+from src.runs.checkpoint import load_checkpoint, of_upstream, trained_of
 from src.runs.trained import Trained
 from src.settings.config import Config
 from src.training import parts as build
@@ -50,11 +50,12 @@ def source_of(checkpoint: Path, config: Config) -> Source:
     """What the checkpoint says of itself and, for an upstream file that says nothing, the configuration.
 
     Raises:
-        UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``;
-            a supernet.
+        UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``
+            whose tensors are of no network; a supernet.
     """
     trained = trained_of(checkpoint, config.model, config.num_classes)
     if trained is None:
+        config = of_upstream(checkpoint, config)
         return Source(
             checkpoint,
             config.model,

@@ -103,6 +103,24 @@ def translate(model_name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np
     return {name: _merged(name, groups) for name, groups in parts.items()} if recognised else None
 
 
+def network_of(names: Iterable[str]) -> str:
+    """The network whose upstream weights bear ``names``, and no others; ``""`` if there is none."""
+    listed = list(names)
+    for network, (classifier, beginnings) in _UPSTREAM.items():
+        prefix = _prefix(listed, f"{classifier}.weight")
+        learned = [name.removeprefix(prefix) for name in listed if not _SLOTS.fullmatch(name)]
+        learned = [name for name in learned if not _SLOTS.fullmatch(name)]
+        ours = [_renamed(re.sub(r"\.convs\.\d+\.weight$", ".weight", name), classifier, beginnings) for name in learned]
+        if None not in ours and any(not name.startswith("classifier.") for name in ours):
+            return network
+    return ""
+
+
+def form_of(network: str) -> dict[str, str]:
+    """The options of our network under which it computes what upstream's does."""
+    return dict(_FORMS.get(network, {}))
+
+
 def _prefix(names: Iterable[str], anchor: str) -> str:
     """What stands before ``anchor`` in the shortest name that ends with it: before every name, then."""
     ending = [name for name in names if name.endswith(anchor)]

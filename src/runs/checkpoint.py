@@ -23,8 +23,9 @@ from mindspore import Parameter, nn
 from src.errors import UsageError
 from src.files import replacing, sha256, write_text
 from src.machine.device import quiet_framework
-from src.models.upstream_weights import assign_weights, form_mismatch, translate
+from src.models.upstream_weights import assign_weights, form_mismatch, form_of, network_of, translate
 from src.runs.trained import Trained
+from src.settings.config import Config
 
 SUFFIX = ".ckpt"
 LAST, BEST = "last", "best"
@@ -136,7 +137,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def trained_of(path: Path, model: str = "", num_classes: int = 0) -> Trained | None:
-    """What a checkpoint says of itself; None for an upstream file, for which the network must be named.
+    """What a checkpoint says of itself; None for an upstream file, whose tensors' names may tell (:func:`of_upstream`).
 
     Args:
         model, num_classes: the network and class count asked for ("" and 0: whatever the checkpoint holds).
@@ -144,9 +145,10 @@ def trained_of(path: Path, model: str = "", num_classes: int = 0) -> Trained | N
     Raises:
         UsageError: damaged; of another network or class count; it does not say which network it is, nor does ``model``.
     """
-    trained = read_checkpoint(path).trained
+    checkpoint = read_checkpoint(path)
+    trained = checkpoint.trained
     if trained is None:
-        if not model:
+        if not model and not network_of(checkpoint.weights):
             raise UsageError(f"{path} does not say which network it is; give --model NAME or --config_path RECIPE")
         return None
     if model not in ("", trained.model):
@@ -154,6 +156,17 @@ def trained_of(path: Path, model: str = "", num_classes: int = 0) -> Trained | N
     if num_classes not in (0, trained.num_classes):
         raise UsageError(f"{path} has {trained.num_classes} classes, not {num_classes}")
     return trained
+
+
+def of_upstream(path: Path, config: Config) -> Config:
+    """``config`` with the network that the names of an upstream checkpoint's tensors tell, in the form of its weights.
+
+    What ``config`` says of either stays.
+    """
+    told = network_of(read_checkpoint(path).weights)
+    if told and config.model in ("", told):
+        return config.replace(model=told, model_options={**form_of(told), **config.model_options})
+    return config
 
 
 def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> Checkpoint:

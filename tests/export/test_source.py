@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import Tensor
 
+import eval as evaluation
 from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.export import parity, source
@@ -28,6 +31,7 @@ def source_of(monkeypatch):
 
     def made(trained: Trained | None, **changes) -> source.Source:
         monkeypatch.setattr(source, "trained_of", lambda *_: trained)
+        monkeypatch.setattr(source, "of_upstream", lambda _, config: config)
         return source.source_of(Path("net.ckpt"), load_config("", changes))
 
     return made
@@ -55,6 +59,33 @@ def test_an_upstream_file_is_what_the_user_says(source_of, given, classes):
         (),
     )
     assert (found.val_data_path, found.train_data_path) == ("", "")
+
+
+def test_an_upstream_checkpoint_tells_its_network(tmp_path):
+    """By the names of its tensors, to export.py and to eval.py; whoever says more is believed."""
+    file = tmp_path / "upstream.ckpt"
+    names = [
+        "first_conv.0.weight",
+        "features.0.branch_main_2.0.weight",
+        "classifier.weight",
+        "moments.classifier.weight",
+    ]
+    ms.save_checkpoint([{"name": name, "data": Tensor(np.zeros(1, np.float32))} for name in names], str(file))
+    form = {"pooling": "same", "shuffle": "before"}
+    for given, model, options in (
+        ({}, "shufflenetv1", form),
+        ({"model": "shufflenetv1", "model_options": {"groups": 8}}, "shufflenetv1", {**form, "groups": 8}),
+        ({"model_options": {"pooling": "torch"}}, "shufflenetv1", {**form, "pooling": "torch"}),
+        ({"model": "mnasnet"}, "mnasnet", {}),
+    ):
+        found = source.source_of(file, load_config("", given))
+        assert (found.model, found.model_options) == (model, options)
+        config, trained = evaluation.as_trained(file, load_config("", given))
+        assert (config.model, config.model_options, trained) == (model, options, None)
+    stranger = tmp_path / "stranger.ckpt"
+    ms.save_checkpoint([{"name": "conv.weight", "data": Tensor(np.zeros(1, np.float32))}], str(stranger))
+    with pytest.raises(UsageError, match="does not say which network it is; give --model NAME"):
+        source.source_of(stranger, load_config(""))
 
 
 def test_remembered_folders_count_while_they_are_there_and_those_asked_for_must_be(source_of, tmp_path, capsys):

@@ -10,7 +10,7 @@ from mindspore import Tensor
 from src.errors import UsageError
 from src.models import create_model, list_models
 from src.models.layers import weights
-from src.models.upstream_weights import assign_weights, form_mismatch, translate
+from src.models.upstream_weights import assign_weights, form_mismatch, network_of, translate
 from tests.golden import plain
 from tests.golden.formulas import CLASSES, Formula, images
 
@@ -134,6 +134,7 @@ def test_upstream_checkpoints_give_the_logits_of_plain_numpy(form):
     assert form_mismatch(name, net) == ""
     file = upstream_file(form)
     own = [key for key in file if not key.startswith(("moments", "accum", "stat", "learning", "global"))]
+    assert network_of(file) == name and network_of([*file, "stranger.weight"]) == ""
     assert len(own) == {"spnasnet": 322, "proxylessnas_mobile": 307, "shufflenetv1": 309}[name]
     assign_weights(net, translate(name, file))
     golden = in_plain(name)[1]
@@ -144,12 +145,12 @@ def test_upstream_checkpoints_give_the_logits_of_plain_numpy(form):
 @pytest.mark.parametrize("name", list_models())
 def test_our_own_names_are_not_taken_for_upstreams(name):
     values = {key: value.asnumpy() for key, value in weights(create_model(name, 2)).items()}
-    assert translate(name, values) is None
+    assert translate(name, values) is None and network_of(values) == ""
 
 
 def test_other_networks_have_no_upstream_form():
     assert translate("mnasnet", {"features.0.conv.weight": np.zeros(1)}) is None
-    assert translate("", {}) is None
+    assert translate("", {}) is None and network_of([]) == network_of(["classifier.weight"]) == ""
 
 
 @pytest.fixture
