@@ -31,8 +31,15 @@ SCHEDULER = "from mindspore.communication import init; init()"
 PROGRAMS_OF_MPI = ("OMPI_", "PMIX_", "ORTE_", "OPAL_")
 # What a log shows of the environment: nothing that could be a secret.
 SHOWN = (
-    "ASCEND_", "CUDA_", "DEVICE_", "GLOG_", "HCCL_", "LAUNCH_", "LD_LIBRARY_PATH", "MASTER_", "MS_", "NCCL_", "NODE_",
-    "OMP_", "OMPI_COMM_WORLD_", "PATH", "PYTHON", "RANK_", "SERVER_ID", "SLURM_JOB_ID", "SLURM_PROCID", "VIRTUAL_ENV",
+    "ASCEND_DEVICE_ID", "ASCEND_GLOBAL_LOG_LEVEL", "ASCEND_HOME_PATH", "ASCEND_OPP_PATH", "ASCEND_RT_VISIBLE_DEVICES",
+    "CUDA_HOME", "CUDA_VISIBLE_DEVICES", "DEVICE_ID", "DEVICE_NUM", "DEVICE_TARGET", "GLOG_log_dir", "GLOG_v",
+    "HCCL_CONNECT_TIMEOUT", "HCCL_EXEC_TIMEOUT", "HCCL_IF_IP", "HCCL_SOCKET_IFNAME", "HCCL_WHITELIST_DISABLE",
+    "LAUNCH_GRACE", "LAUNCH_HOST", "LAUNCH_LOCAL_RANK", "LAUNCH_LOCAL_SIZE", "LAUNCH_PID", "LD_LIBRARY_PATH",
+    "MASTER_ADDR", "MASTER_PORT", "MS_NODE_ID", "MS_ROLE", "MS_SCHED_HOST", "MS_SCHED_PORT", "MS_TOPO_TIMEOUT",
+    "MS_WORKER_NUM", "NCCL_DEBUG", "NCCL_IB_DISABLE", "NCCL_P2P_DISABLE", "NCCL_SOCKET_IFNAME", "NODE_NUM", "NODE_RANK",
+    "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+    "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PATH", "PYTHONPATH", "RANK_ID", "RANK_SIZE", "RANK_TABLE_FILE", "SERVER_ID",
+    "SLURM_JOB_ID", "SLURM_PROCID", "VIRTUAL_ENV",
 )  # fmt: skip
 
 
@@ -78,7 +85,7 @@ def header(command: Sequence[str], environment: Mapping[str, str], cores: Sequen
         f"in {Path.cwd()}",
         shlex.join(command),
     ]
-    lines += [f"{name}={value!r}" for name, value in sorted(environment.items()) if name.startswith(SHOWN)]
+    lines += [f"{name}={value!r}" for name, value in sorted(environment.items()) if name in SHOWN]
     return "".join(f"# {line}\n" for line in lines)
 
 

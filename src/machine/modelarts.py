@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from src.errors import UsageError
 from src.machine.ranks import current_world
@@ -42,6 +43,18 @@ DATA_FLAGS = {
     "train": ("data_path", "dataset_path", "train_dataset_path"),
     "eval": ("data_path", "val_data_path", "dataset_path", "train_dataset_path", "eval_dataset_path"),
     "export": (),
+}
+# What the platform adds to every command line, and why it is passed over.
+PLATFORMS_OWN = {
+    "init_method": "ranks find each other by the launcher's environment",
+    "num_gpus": "the launcher's environment says how many ranks there are",
+    "rank": "the launcher's environment says which rank this is",
+    "world_size": "the launcher's environment says how many ranks there are",
+    "multi_data_url": "--data_url says where the images are",
+    "pretrain_url": "--pretrained FILE says which weights to start from",
+    "model_url": "--checkpoint_url says where checkpoints are",
+    "grampus_code_url": "the code is where the platform has put it",
+    "job_id": "the environment's JOB_ID names the job",
 }
 CHECKPOINT_FLAGS = ("checkpoint_path", "ckpt_path", "ckpt_file", "ckpt_files", "checkpoint", "checkpoint_dir")
 
@@ -91,6 +104,21 @@ def split_options(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return options, rest
 
 
+def _without_platforms_own(argv: Sequence[str]) -> list[str]:
+    """``argv`` without :data:`PLATFORMS_OWN`, each named in a note."""
+    kept, words = [], list(argv)
+    while words:
+        word = words.pop(0)
+        name, has_value, _ = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in PLATFORMS_OWN:
+            kept.append(word)
+            continue
+        if not has_value and words and not words[0].startswith("--"):
+            words.pop(0)
+        print(f"note: --{name}, which the platform adds, has no effect: {PLATFORMS_OWN[name]}")
+    return kept
+
+
 def given(argv: Sequence[str], names: Sequence[str]) -> str | None:
     """The value of the first of the flags ``names`` in ``argv``, or None."""
     for position, word in enumerate(argv):
@@ -121,7 +149,10 @@ def job_from(argv: Sequence[str], program: str, environment: Mapping[str, str]) 
     if enabled not in ("true", "false", "1", "0", "yes", "no"):
         raise UsageError(f"--enable_modelarts must be True or False, not {options['enable_modelarts']!r}")
     if enabled in ("false", "0", "no"):
+        for name in (name for name, value in DEFAULTS.items() if options[name] != value and name != "enable_modelarts"):
+            print(f"note: --{name} has no effect without --enable_modelarts True")
         return None
+    arguments = _without_platforms_own(arguments)
     data = options["data_url"] if options["data_url"] and not is_remote(options["data_url"]) else ""
     output = options["train_url"] if options["train_url"] and not is_remote(options["train_url"]) else ""
     data = data or given(arguments, ("data_path",)) or DATA_PATH
@@ -173,35 +204,42 @@ def fetch_once(url: str, local: Path, job: str, fetch: Callable[[str, Path], Non
         return True
 
 
+def _storage() -> Any:
+    """moxing's functions on files. Raises UsageError outside the platform, where there is none."""
+    try:
+        import moxing
+    except ImportError as error:
+        raise UsageError(
+            "obs:// and s3:// are reached through moxing, which only ModelArts has; give a local folder"
+        ) from error
+    return moxing.file
+
+
 def download(url: str, local: Path) -> None:
     """Copies a folder or file from the storage. Raises UsageError if it is not there."""
-    import moxing
-
-    if not moxing.file.exists(url):
+    storage = _storage()
+    if not storage.exists(url):
         raise UsageError(f"{url} does not exist in the object storage, or this job may not read it")
     local.parent.mkdir(parents=True, exist_ok=True)
-    if moxing.file.is_directory(url):
+    if storage.is_directory(url):
         local.mkdir(exist_ok=True)
-        moxing.file.copy_parallel(url, str(local))
+        storage.copy_parallel(url, str(local))
     else:
-        moxing.file.copy(url, str(local))
+        storage.copy(url, str(local))
 
 
 def download_earlier_outputs(url: str, local: Path) -> None:
     """Copies the outputs of an earlier job, if there are any."""
-    import moxing
-
+    storage = _storage()
     local.mkdir(parents=True, exist_ok=True)
-    if moxing.file.exists(url) and moxing.file.list_directory(url):
-        moxing.file.copy_parallel(url, str(local))
+    if storage.exists(url) and storage.list_directory(url):
+        storage.copy_parallel(url, str(local))
 
 
 def upload(local: Path, url: str) -> None:
     """Copies a folder into the storage; an empty one is left out, which moxing would take for an error."""
-    import moxing
-
     if any(local.iterdir()):
-        moxing.file.copy_parallel(str(local), url)
+        _storage().copy_parallel(str(local), url)
 
 
 def on_modelarts(main: Callable[[list[str]], None], program: str) -> Callable[[list[str]], None]:

@@ -64,6 +64,11 @@ def world_from(environment: Mapping[str, str]) -> World:
         names = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK")
     elif environment.get("RANK_TABLE_FILE"):
         launcher, names = "rank_table", ("RANK_ID", "RANK_SIZE", "DEVICE_ID")
+    elif (copies := environment.get("SLURM_STEP_NUM_TASKS", "1")) != "1":
+        raise UsageError(
+            f"srun has started this program {copies} times, and no launcher tells them which ranks they are; "
+            "type: sbatch scripts/cluster/train.sbatch DATA_PATH RUN_DIR"
+        )
     else:
         return World(device_id=_number(environment, "DEVICE_ID", 0))
     size = _number(environment, names[1])

@@ -72,12 +72,32 @@ def words(tmp_path: Path, *more: str) -> list[str]:
     ]
 
 
-def test_without_the_switch_nothing_happens(monkeypatch):
+def test_without_the_switch_nothing_happens_and_that_is_said(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "moxing", None)  # importing it would fail
     seen = []
     on_modelarts(seen.append, "train")(["--enable_modelarts=False", "--lr", "0.1", "--data_url", "obs://b/x"])
     on_modelarts(seen.append, "train")(["--data_path", "d"])
     assert seen == [["--lr", "0.1"], ["--data_path", "d"]]
+    assert capsys.readouterr().out == "note: --data_url has no effect without --enable_modelarts True\n"
+
+
+def test_what_the_platform_adds_is_passed_over_by_name(storage, tmp_path, capsys):
+    def main(arguments: list[str]) -> None:
+        assert parse_arguments(arguments, "train").model == "mnasnet"
+
+    added = ["--init_method", "tcp://10.0.0.1:6666", "--num_gpus=8", "--multi_data_url", '[{"dataset_url": "obs://x"}]']
+    on_modelarts(main, "train")(words(tmp_path, *added, "--pretrain_url=[]", "--model", "mnasnet"))
+    printed = capsys.readouterr().out
+    for name in ("init_method", "num_gpus", "multi_data_url", "pretrain_url"):
+        assert f"note: --{name}, which the platform adds, has no effect: " in printed
+
+
+@pytest.mark.parametrize("words", [["--data_url", "obs://b/x"], ["--train_url", "s3://b/x"]])
+def test_an_object_storage_without_the_platform_is_one_line(storage, monkeypatch, tmp_path, words):
+    monkeypatch.setitem(sys.modules, "moxing", None)
+    here = ["--data_path", str(tmp_path / "data"), "--output_path", str(tmp_path / "out")]
+    with pytest.raises(UsageError, match=r"only ModelArts has; give a local folder"):
+        on_modelarts(lambda arguments: pytest.fail("started"), "train")(["--enable_modelarts", "True", *words, *here])
 
 
 def test_training_fetches_images_and_brings_outputs_back(storage, tmp_path):

@@ -23,6 +23,7 @@ from src.machine.ranks import (
     [
         ({}, World(0, 1, 0, "")),
         ({"DEVICE_ID": "3", "RANK_ID": "0", "RANK_SIZE": "1"}, World(0, 1, 3, "")),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, World(0, 1, 0, "")),
         (
             {"MS_ROLE": "MS_WORKER", "RANK_ID": "9", "RANK_SIZE": "16", "DEVICE_ID": "1"},
             World(9, 16, 1, "msrun"),
@@ -54,6 +55,7 @@ def test_only_rank_zero_writes():
         ({"RANK_TABLE_FILE": "t", "RANK_ID": "2", "RANK_SIZE": "2"}, "RANK_ID=2"),
         ({"RANK_TABLE_FILE": "t", "RANK_ID": "-1", "RANK_SIZE": "2"}, "RANK_ID"),
         ({"OMPI_COMM_WORLD_SIZE": "two", "OMPI_COMM_WORLD_RANK": "0"}, "OMPI_COMM_WORLD_SIZE"),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, "srun has started this program 4 times.*train.sbatch"),
     ],
 )
 def test_broken_environment_is_named(environment, named):
