@@ -41,6 +41,8 @@ from src.training import parts as build
 
 log = logging.getLogger("src.search")
 
+_INPUTS = ("supernet", "data_path", "val_data_path", "latency_table")
+
 
 class TrainedSupernet(NamedTuple):
     """A trained supernet: its checkpoint, what that says of itself, and the space.
@@ -64,7 +66,7 @@ def main(argv: list[str]) -> None:
             export_subnet(value, config, current)
     else:
         config = going_on(config)
-        config.require_inputs("supernet", "data_path", "val_data_path", "latency_table")
+        config.require_inputs(*_INPUTS)
         trained = supernet_of_run(config.supernet)
         with started(config, "search") as current:
             search(config, trained, current)
@@ -81,6 +83,7 @@ def plot_samplers(config: Config, current: Run) -> None:
 
 
 def export_subnet(recipe_name: str, config: Config, current: Run) -> None:
+    config.require_inputs(*_INPUTS)
     trained = supernet_of_run(config.supernet)
     recipe = load_config(recipe_name, {"data_path": config.data_path, "val_data_path": config.val_data_path})
     path = path_of(recipe, trained.space)

@@ -206,6 +206,21 @@ def test_a_supernet_of_an_earlier_version_is_searched(tmp_path):
         search.supernet_of_run(str(unknown))
 
 
+@pytest.mark.parametrize("words", ["--resume moved", "--resume moved --export_subnet moved/best.yaml"])
+def test_a_supernet_that_is_gone_is_said_to_be_the_searchs(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    for path in (tmp_path / "supernet.ckpt", run.path / search.JOURNAL):
+        path.touch()
+    run.write_config(config(supernet="supernet.ckpt", data_path=""))
+    run.path.rename("moved")
+    (tmp_path / "supernet.ckpt").unlink()
+    with pytest.raises(UsageError, match=rf"^{tmp_path}/supernet\.ckpt is gone, the supernet of moved; .* --supernet$"):
+        search.main(words.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved"]
+
+
 def test_a_search_never_goes_on_in_another_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunFolder(tmp_path / "run")

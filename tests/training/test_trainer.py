@@ -70,12 +70,12 @@ class Runs:
             self.after_step = lambda step: None
         return list(self.losses)
 
-    def stop(self, folder: Path, after: int, *more: str, val: bool = True) -> list[float]:
-        """The same, but SIGTERM comes in step ``after``."""
-        self.after_step = lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == after else None
+    def stop(self, folder: Path, after: int, *more: str, val: bool = True, signum: int = signal.SIGTERM) -> list[float]:
+        """The same, but a signal comes in step ``after``."""
+        self.after_step = lambda step: os.kill(os.getpid(), signum) if step == after else None
         with pytest.raises(Interrupted) as stop:
             self.start(folder, *more, val=val)
-        assert stop.value.signum == signal.SIGTERM
+        assert stop.value.signum == signum
         return list(self.losses)
 
 
@@ -147,7 +147,7 @@ def test_a_run_stopped_three_times_is_the_run_that_was_not(runs, reference, tmp_
     assert newest(folder).meta["position"]["step"] == 6
     assert rows_or_none(folder) is None
 
-    losses += runs.stop(folder, 3, "--resume", "auto")
+    losses += runs.stop(folder, 3, "--resume", "auto", signum=signal.SIGHUP)
     assert newest(folder).path.name == "tiny-2_3.ckpt"
     assert len(rows(folder)) == 1
     losses += runs.start(folder, "--resume", str(folder))
