@@ -45,6 +45,8 @@ def find_split(path: str | os.PathLike, split: str) -> Path:
     if is_pack(folder):
         return folder
     if not folder.is_dir():
+        if folder.suffix in PACKS:
+            raise UsageError(f"there is no file {path}")
         raise UsageError(f"{path} is not a folder: give the parent of {split}/ or the {split} folder itself")
     below = folder / split
     # A split may have a class of its own name (train/train/): that one holds images, not folders.

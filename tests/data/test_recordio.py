@@ -80,6 +80,10 @@ def test_the_split_is_found_as_a_folders_is(data, tmp_path):
     assert find_split(rec, "train") == find_split(rec / "train.rec", "train") == rec / "train.rec"
     assert find_split(rec, "val") == rec / "val.rec"
     assert find_val(rec) == find_val(rec / "train.rec") == rec / "val.rec"
+    with pytest.raises(UsageError, match=r"^there is no file .*absent\.rec$"):
+        find_split(rec / "absent.rec", "train")
+    with pytest.raises(UsageError, match=r"train\.idx is not a folder"):
+        find_split(rec / "train.idx", "train")
     shutil.copy(rec / "val.rec", tmp_path / "val.rec")
     with pytest.raises(UsageError, match=r"has val\.rec but no train\.rec"):
         find_split(tmp_path, "train")
