@@ -105,7 +105,8 @@ def trained(application: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_each_image_gets_the_class_that_evaluation_gives_it(root, trained, tmp_path):
+def test_each_image_gets_the_class_that_evaluation_gives_it(root, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for eval_log.txt
     digits = trained / "digits"
     words = f"--checkpoint_path {trained}/run --json {tmp_path}/eval.json --per_class --mode pynative"
     evaluation.main(words.split())

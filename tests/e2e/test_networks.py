@@ -39,6 +39,15 @@ def losses(monkeypatch) -> list[float]:
     return seen
 
 
+# Of an evaluation's result in the words of the network's document.
+BEGINNINGS = {
+    "mnasnet": " * Acc@1 ",
+    "proxylessnas_mobile": "acc=",
+    "shufflenetv1": "result:{'Loss': ",
+    "spnasnet": "model ",
+}
+
+
 def start(name: str, data: Path, run: Path, words: str) -> None:
     options = [f"--model_options.{key}={value}" for key, value in SMALL.get(name, {}).items()]
     train.main([*f"--model {name} {COMMON} --data_path {data} --run_dir {run} {words}".split(), *options])
@@ -50,14 +59,19 @@ def result_of(run: Path, words: str = "") -> dict:
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_from_training_to_evaluation(name, photos, tmp_path):
+def test_from_training_to_evaluation(name, photos, tmp_path, monkeypatch, capsys):
     """Without compiling a graph, which takes ten times as long as the two steps."""
+    monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     start(name, photos, run, "--mode pynative --batch_size 4 --lr 0.001 --max_steps 2")
     checkpoint = read_checkpoint(CheckpointFolder(run / "checkpoints").newest_valid()[0])
     assert checkpoint.meta["model"] == name
     assert checkpoint.state["global_step"] == 2
+    capsys.readouterr()
     result = result_of(run, "--mode pynative --eval_batch_size 8")
+    said = capsys.readouterr().out
+    assert f"\n{BEGINNINGS.get(name, '')}" in said
+    assert (tmp_path / "eval_log.txt").exists() == (name == "shufflenetv1")
     assert (result["model"], result["images"], result["total"]) == (name, 13, 13)
     assert np.isfinite(result["loss"])
     assert 0 <= result["top1"] <= result["top5"] == 1
