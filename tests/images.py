@@ -151,7 +151,7 @@ def accepted_files() -> dict[str, Odd]:
         "progressive.jpg": jpeg(image, progressive=True),
         "gray.jpg": jpeg(image.convert("L")),
         "cmyk.jpg": jpeg(image.convert("CMYK"), remark="CMYK"),
-        "turned.jpg": jpeg(image, exif=turned.tobytes()),
+        "turned.jpg": jpeg(image, exif=turned.tobytes(), remark="EXIF"),
         "tail.jpg": jpeg(image, tail=b"<!-- appended -->"),
         "two_pictures.jpg": jpeg(image, form="MPO", **frames),
         "jpeg_inside.png": jpeg(image, quality=70),
@@ -159,13 +159,17 @@ def accepted_files() -> dict[str, Odd]:
         "gray.png": lossless(encode(gray, "PNG"), gray[:, :, None]),
         "one_bit.png": lossless(encode(Image.fromarray(gray > 99), "PNG"), (gray > 99)[:, :, None] * np.uint8(255)),
         "palette.png": lossless(encode(palette, "PNG"), np.asarray(palette.convert("RGB"))),
-        "palette_clear.png": lossless(encode(palette, "PNG", transparency=3), np.asarray(palette.convert("RGB"))),
-        "alpha.png": lossless(encode(with_alpha, "PNG"), rgb),
-        "gray_alpha.png": lossless(encode(Image.merge("LA", (Image.fromarray(gray), alpha)), "PNG"), gray[:, :, None]),
+        "palette_clear.png": lossless(
+            encode(palette, "PNG", transparency=3), np.asarray(palette.convert("RGB")), "transparent"
+        ),
+        "alpha.png": lossless(encode(with_alpha, "PNG"), rgb, "transparent"),
+        "gray_alpha.png": lossless(
+            encode(Image.merge("LA", (Image.fromarray(gray), alpha)), "PNG"), gray[:, :, None], "transparent"
+        ),
         "gray_16_bit.png": lossless(sixteen_bit(wide[:, :, :1], 0), (wide[:, :, :1] >> 8).astype(np.uint8), "16 bits"),
         "rgb_16_bit.png": lossless(sixteen_bit(wide, 2), (wide >> 8).astype(np.uint8), "16 bits"),
-        "animated.png": lossless(encode(image, "PNG", **frames), rgb, "animated, 3 frames"),
-        "animated.webp": lossless(encode(image, "WEBP", lossless=True, **frames), rgb, "animated, 3 frames"),
+        "animated.png": lossless(encode(image, "PNG", **frames), rgb, "animated with 3 frames"),
+        "animated.webp": lossless(encode(image, "WEBP", lossless=True, **frames), rgb, "animated with 3 frames"),
         "no_end.png": lossless(encode(image, "PNG")[:-12], rgb),
         "tail.png": lossless(encode(image, "PNG") + b"appended", rgb),
         "plain.bmp": lossless(encode(image, "BMP"), rgb),

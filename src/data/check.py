@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import logging
 import os
 import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,8 +46,9 @@ _log = logging.getLogger(__name__)
 
 MAX_IMAGE_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a gigabyte as RGB
 MAX_ASPECT = 100  # the evaluation's resize of the short side makes a longer strip huge
-_RULES = 1  # raise when what is refused changes: reports of other rules in the cache are void
+_RULES = 2  # raise when what is refused changes: reports of other rules in the cache are void
 
+_ORIENTATION = 0x0112  # EXIF's tag
 _STARTS = {  # of file contents, to say what a file is that does not open
     b"\xff\xd8": "JPEG",
     b"\x89PNG": "PNG",
@@ -80,6 +85,14 @@ class CheckReport:
         named = ((str(path.relative_to(self.split_dir)), reason) for path, reason in findings)
         return [f"{name if name.isprintable() else ascii(name)}: {reason}" for name, reason in named]
 
+    def summary(self) -> str:
+        """What is odd, how often and where, in one line; "" where nothing is."""
+        named: dict[str, list[str]] = {}
+        for line in self.lines(self.notes):
+            name, _, remark = line.rpartition(": ")
+            named.setdefault(remark, []).append(name)
+        return "; ".join(f"{len(names)} {remark} ({some(names)})" for remark, names in named.items())
+
 
 def check_folder(
     split_dir: Path,
@@ -98,9 +111,15 @@ def check_folder(
     kept = _Kept(cache, split_dir) if cache else None
     findings = kept.load(stamp) if kept else None
     if findings is None:
-        with ThreadPoolExecutor(max(1, min(workers, os.cpu_count() or 1))) as pool:
+        count = max(1, min(workers, os.cpu_count() or 1))
+        with ThreadPoolExecutor(count) as pool, _warnings_as_remarks() as warned:
+
+            def judged(path: Path) -> tuple[str | None, str | None]:
+                refusal, remark = examine(path, max_pixels)
+                return refusal, ", ".join(filter(None, (remark, warned()))) or None
+
             verdicts = tqdm(
-                pool.map(lambda path: examine(path, max_pixels), entries),
+                pool.map(judged, entries),
                 total=len(entries),
                 desc=f"checking {split_dir.name}",
                 unit="file",
@@ -158,7 +177,7 @@ def examine(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[str | None,
     if not isinstance(path, PackedImage) and not is_image_name(path.name):
         if path.suffix.lower() in _OTHER_IMAGE_SUFFIXES:
             return f"format {path.suffix.lower()} is not supported; convert it to JPEG or PNG", None
-        return None, "not an image by its name; left out"
+        return None, "no image by its name, left out"
     try:
         if path.stat().st_size == 0:
             return "empty file", None
@@ -181,13 +200,36 @@ def examine(path: Path, max_pixels: int = MAX_IMAGE_PIXELS) -> tuple[str | None,
 
 
 def _remark(image: Image.Image) -> str | None:
+    remarks = []
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        return f"animated, {image.n_frames} frames; the first is used"
+        remarks.append(f"animated with {image.n_frames} frames, the first is used")
     if image.format == "PNG" and any(";16" in str(tile[3]) for tile in image.tile):
-        return "16 bits per channel; the upper 8 are used"
+        remarks.append("of 16 bits per channel, the upper 8 are used")
     if image.mode == "CMYK":
-        return "CMYK; converted to RGB"
-    return None
+        remarks.append("CMYK, converted to RGB")
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        remarks.append("transparent, its colours are used as if it were not")
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        remarks.append("turned by its EXIF entry, which is not heeded")
+    return ", ".join(remarks) or None
+
+
+@contextlib.contextmanager
+def _warnings_as_remarks() -> Iterator[Callable[[], str]]:
+    """Within the block Pillow's warnings are kept: what is given tells those of this thread since it was last asked."""
+    said = threading.local()
+
+    def keep(message: Warning | str, *_: object) -> None:
+        said.texts = [*getattr(said, "texts", []), " ".join(str(message).split()).replace(": ", ", ")]
+
+    def taken() -> str:
+        texts, said.texts = getattr(said, "texts", []), []
+        return ", ".join(dict.fromkeys(texts))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = keep
+        yield taken
 
 
 def _unopened(path: Path) -> str:

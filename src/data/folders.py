@@ -22,6 +22,12 @@ _NAMED = 5  # names given in a message before "and N more"
 # Files that hold all images of a split, and what reads them.
 PACKS: dict[str, type[Pack]] = {".rec": RecordIO}
 
+# What others call the splits.
+_OTHER_NAMES = {
+    "train": ("train", "training", "train_set"),
+    "val": ("val", "valid", "validation", "val_set", "test", "testing", "test_set"),
+}
+
 Images = list[tuple[Path, int]]
 
 
@@ -62,7 +68,14 @@ def find_split(path: str | os.PathLike, split: str) -> Path:
             )
         if (folder / other).is_dir() and _folders(folder / other):
             raise UsageError(f"{folder} has {other}/ but no {split}/: add it, or give the {split} folder itself")
+        if (meant := _named_otherwise(folder, split)) and _folders(meant):
+            raise UsageError(f"{folder} has {meant.name}/ but no {split}/: rename it to {split}, or give it itself")
     return folder
+
+
+def _named_otherwise(folder: Path, split: str) -> Path | None:
+    """A folder that is meant as ``split`` by all looks, though it is called otherwise."""
+    return next((folder / name for name in _folders(folder) if name.lower() in _OTHER_NAMES[split]), None)
 
 
 def find_val(data_path: str | os.PathLike) -> Path | None:
@@ -71,7 +84,11 @@ def find_val(data_path: str | os.PathLike) -> Path | None:
     if is_pack(train):
         return _pack_in(train.parent, "val") if train.stem == "train" else None
     val = train.parent / "val"
-    return val if train.name == "train" and val.is_dir() else None
+    if train.name != "train" or val.is_dir():
+        return val if train.name == "train" else None
+    if other := _named_otherwise(train.parent, "val"):
+        _log.warning("%s does not validate: rename it to val, or give --val_data_path %s", other, other)
+    return None
 
 
 def is_pack(path: Path) -> bool:

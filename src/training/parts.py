@@ -158,6 +158,8 @@ def _checked(folder: Path, classes: dict[str, int], config: Data) -> Images:
         _log.warning(f"left out {line}")
     for line in report.lines(report.notes):
         record("image_note", split=str(folder), note=line)
+    if summary := report.summary():
+        _log.info(f"{folder}: {summary}")
     return images
 
 

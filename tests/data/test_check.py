@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 # which are the images' own: nothing is resized, nothing normalised.
 PIPELINE = """
 import sys
+import warnings
 import numpy as np
 from pathlib import Path
 from src.data.check import check_folder, usable_images
@@ -97,6 +99,34 @@ def test_notes_name_what_is_odd_but_harmless(report, odd_folder):
     assert set(notes) == {*remarks, "readme.txt"}
     for name, remark in remarks.items():
         assert remark in notes[name]
+
+
+def test_what_is_odd_is_counted_by_kind_in_one_line(report):
+    remarks = [file.remark for file in accepted_files().values() if file.remark]
+    assert {"EXIF", "transparent", "16 bits", "CMYK"} <= set(remarks)
+    summary = report.summary()
+    assert "\n" not in summary
+    assert "3 transparent, its colours are used as if it were not (odd/alpha.png, odd/gray_alpha.png, " in summary
+    assert "2 of 16 bits per channel, the upper 8 are used (odd/gray_16_bit.png, odd/rgb_16_bit.png)" in summary
+    assert "1 turned by its EXIF entry, which is not heeded (odd/turned.jpg)" in summary
+    assert check_folder(report.split_dir, {"sound": 0}).summary() == ""
+
+
+def test_a_warning_of_pillow_names_the_file_each_time(tmp_path, monkeypatch, recwarn):
+    write_files(tmp_path / "a", {name: accepted_files()["plain.jpg"] for name in ("1.jpg", "2.jpg", "3.jpg")})
+    real = check.to_rgb
+
+    def grumbling(image):
+        if Path(image.fp.name).name != "2.jpg":
+            warnings.warn("Corrupt EXIF data:  expected 4", stacklevel=1)
+        return real(image)
+
+    monkeypatch.setattr(check, "to_rgb", grumbling)
+    for workers in (1, 2):
+        assert check_folder(tmp_path, {"a": 0}, workers=workers).notes == [
+            (tmp_path / "a" / name, "Corrupt EXIF data, expected 4") for name in ("1.jpg", "3.jpg")
+        ]
+    assert not recwarn.list
 
 
 def test_training_refuses_and_says_what_to_do(report):

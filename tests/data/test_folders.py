@@ -60,6 +60,26 @@ def test_val_is_found_below_or_beside_train(data, tmp_path):
     assert find_val(grow(tmp_path / "alone", "train/cat/1.jpg")) is None
 
 
+@pytest.mark.parametrize("name", ["Train", "training", "TRAINING"])
+def test_a_train_folder_by_another_name_is_no_class(tmp_path, name):
+    grow(tmp_path, f"{name}/cat/1.jpg", f"{name}/dog/1.jpg", "validation/cat/1.jpg")
+    with pytest.raises(UsageError, match=f"has {name}/ but no train/: rename it"):
+        find_split(tmp_path, "train")
+    assert find_split(tmp_path / name, "train") == tmp_path / name
+    grow(tmp_path / "classes", "test/1.jpg", "Training/1.jpg")  # classes that happen to have such names
+    assert find_split(tmp_path / "classes", "train") == tmp_path / "classes"
+
+
+@pytest.mark.parametrize("name", ["validation", "Val", "valid", "test"])
+def test_a_folder_beside_train_that_will_not_validate_is_named(tmp_path, caplog, name):
+    grow(tmp_path, "train/cat/1.jpg", f"{name}/cat/1.jpg")
+    assert find_val(tmp_path) is None
+    assert f"{tmp_path / name} does not validate: rename it to val" in caplog.text
+    caplog.clear()
+    grow(tmp_path, "val/cat/1.jpg")
+    assert find_val(tmp_path) == tmp_path / "val" and not caplog.records
+
+
 def test_classes_are_numbered_in_the_order_of_their_names(tmp_path):
     grow(tmp_path, "d2/1.jpg", "d10/1.jpg", "Z/1.jpg", "a/1.jpg")
     assert build_class_index(tmp_path) == {"Z": 0, "a": 1, "d10": 2, "d2": 3}

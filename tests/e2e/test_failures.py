@@ -159,7 +159,7 @@ def test_help_shows_every_key(outcome):
     status, printed, error = outcome(train, "--help")
     assert (status, error) == (0, "")
     assert "--config_path RECIPE" in printed
-    assert "  --batch_size WHOLE            images per step and device [32; at least 1]" in printed
+    assert "  --batch_size WHOLE            images per step and device [32; from 1 to 1048576]" in printed
 
 
 # -- evaluation --------------------------------------------------------------------------------
