@@ -115,12 +115,27 @@ def read_checkpoint(path: Path) -> Checkpoint:
         UsageError: missing, damaged or truncated, or not a checkpoint.
     """
     path = Path(path)
+    content, meta = _content_of(path)
+    arrays = {name: value.asnumpy() for name, value in content.items() if isinstance(value, ms.Tensor)}
+    state = {name.removeprefix(_STATE): array for name, array in arrays.items() if name.startswith(_STATE)}
+    weights = {name: array for name, array in arrays.items() if not name.startswith(_STATE)}
+    return Checkpoint(path, weights, state, meta)
+
+
+def _content_of(path: Path, is_all: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the framework finds in a checkpoint, and its meta; ``is_all`` False spares the memory of the former."""
     verify(path)
+    names: list[str] = []
+
+    def is_read(name: str) -> bool:
+        names.append(name)
+        return is_all or name in (_META, names[0])  # the framework refuses to read nothing
+
     if path.suffix != SUFFIX:
         raise UsageError(f"{path} is not a checkpoint: its name must end in {SUFFIX}")
     try:
         with quiet_framework():
-            content = ms.load_checkpoint(str(path), crc_check=True)
+            content = ms.load_checkpoint(str(path), crc_check=True, choice_func=is_read)
     except (ValueError, RuntimeError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is damaged or not a MindSpore checkpoint") from error
     meta_text = content.pop(_META, None)
@@ -128,12 +143,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         meta = json.loads(meta_text) if isinstance(meta_text, str) else {}
     except ValueError as error:
         raise UsageError(f"{path} is damaged: its meta is not JSON") from error
-    arrays = {name: value.asnumpy() for name, value in content.items() if isinstance(value, ms.Tensor)}
-    state = {name.removeprefix(_STATE): array for name, array in arrays.items() if name.startswith(_STATE)}
-    weights = {name: array for name, array in arrays.items() if not name.startswith(_STATE)}
-    if state and not meta:
+    if not meta and any(name.startswith(_STATE) for name in names):
         raise UsageError(f"{path} is damaged: it ends before its meta")
-    return Checkpoint(path, weights, state, meta)
+    return content, meta
 
 
 def trained_of(path: Path, model: str = "", num_classes: int = 0) -> Trained | None:
@@ -145,12 +157,12 @@ def trained_of(path: Path, model: str = "", num_classes: int = 0) -> Trained | N
     Raises:
         UsageError: damaged; of another network or class count; it does not say which network it is, nor does ``model``.
     """
-    checkpoint = read_checkpoint(path)
-    trained = checkpoint.trained
-    if trained is None:
-        if not model and not network_of(checkpoint.weights):
+    _, meta = _content_of(path, is_all=False)
+    if not meta:
+        if not model and not network_of(read_checkpoint(path).weights):
             raise UsageError(f"{path} does not say which network it is; give --model NAME or --config_path RECIPE")
         return None
+    trained = Trained.from_meta(meta, path)
     if model not in ("", trained.model):
         raise UsageError(f"{path} is a checkpoint of {trained.model}, not of {model}")
     if num_classes not in (0, trained.num_classes):
