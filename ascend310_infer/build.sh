@@ -147,7 +147,8 @@ if [[ $lint == yes ]]; then
   exit
 fi
 if [[ $test == yes ]]; then
-  folder=$here/build/test-sanitize-$sanitize
+  folder=$here/build/release  # what the program has built already is not built again
+  [[ $sanitize == OFF ]] || folder=$here/build/sanitize
   configure_and_build "$folder" -DBUILD_TESTS=ON -DSANITIZE=$sanitize
   exec "$folder/unit_tests" --gtest_brief=1
 fi
@@ -158,7 +159,7 @@ if [[ -z $lite && $fetch == yes ]]; then
   lite=$(find_lite)
 fi
 [[ -n $lite ]] || lacking "no MindSpore Lite: set LITE_HOME to its folder, or run $0 --fetch on an x86-64 host"
-configure_and_build "$here/build/release" -DLITE_ROOT="$lite"
+configure_and_build "$here/build/release" -DLITE_ROOT="$lite" -DBUILD_TESTS=OFF
 mkdir -p "$here/out"
 version=$(lite_version_of "$lite")
 [[ -z $version || ${version%%.*} -ge 2 ]] || fail "MindSpore Lite $version in $lite is too old: 2.0 or later is needed"

@@ -68,7 +68,7 @@ def application(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def tests_folder(root: Path) -> Path:
     """Where the C++ unit tests and what belongs to them are built; they have run and passed."""
-    return build(root, "--test") / "build" / "test-sanitize-OFF"
+    return build(root, "--test") / "build" / "release"
 
 
 def results(folder: Path) -> dict[str, np.ndarray]:
@@ -89,7 +89,7 @@ def network_logits(checkpoint_path: Path, manifest: dict, files: list[Path]) -> 
 
 
 @pytest.fixture(scope="module")
-def trained(application: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(application: Path, tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with digits, a run of two epochs on them, its network exported as it is by default into ``as typed, é``,
     and the MindIR of that for Lite.
 
@@ -97,7 +97,8 @@ def trained(application: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """
     folder = tmp_path_factory.mktemp("trained")
     write_sample(folder / "digits")
-    train.main(f"--config_path quickstart --data_path {folder}/digits --run_dir {folder}/run --epochs 2".split())
+    words = f"--config_path digits --model {tiny_model} --model_options.channels 64 --epochs 2 --lr 0.1 --warmup_epochs 0"
+    train.main(f"{words} --data_path {folder}/digits --run_dir {folder}/run".split())
     ms.set_context(mode=ms.PYNATIVE_MODE)
     words = f"--checkpoint_path {folder}/run --file_format MINDIR ONNX --file_name".split()
     export.main([*words, str(folder / PLAIN / "net")])
