@@ -4,6 +4,7 @@ MicroNet challenge's account of the network that took part."""
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from src.models import ModelEntry, Published, create_model, get_entry, list_models, micronet, tracing
 from src.settings.recipes import recipes_of
@@ -20,7 +21,7 @@ def overview() -> str:
     ]
     for name in list_models():
         entry = get_entry(name)
-        counted = tracing.count(create_model(name, **entry.variants[0]), entry.preprocessing.image_size)
+        counted = _cost(name, 0)
         # An entry's first accuracy is its default variant's.
         published = next((f"{item.top1:.2%} ({_whose(item)})" for item in entry.published), "–")
         lines.append(f"| `{name}` | {_paper(entry)} | {counted.params:,} | {counted.macs:,} | {published} |")
@@ -37,7 +38,7 @@ def variants() -> str:
     for name in list_models():
         entry = get_entry(name)
         for number, options in enumerate(entry.variants):
-            counted = tracing.count(create_model(name, **options), entry.preprocessing.image_size)
+            counted = _cost(name, number)
             variant = ", ".join(f"{key} {value}" for key, value in options.items()) or "default"
             # Accuracies and recipes belong to the network as a whole and stand in its first row.
             published = "<br>".join(_accuracy(item) for item in entry.published) if number == 0 else ""
@@ -58,6 +59,12 @@ def challenge() -> str:
     for precision in micronet.PRECISIONS:
         lines.append(f"| {precision} | {micronet.challenge_score(operations, precision):.4f} |")
     return "\n".join([*lines, END])
+
+
+@cache
+def _cost(name: str, variant: int) -> tracing.Cost:
+    entry = get_entry(name)
+    return tracing.count(create_model(name, **entry.variants[variant]), entry.preprocessing.image_size)
 
 
 # What `summary.py --markdown` takes.

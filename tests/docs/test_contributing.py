@@ -36,8 +36,9 @@ cpu_operators: standard
 PROGRAM = """\
 import train, sys
 train.main(sys.argv[1:])
-from src.models.table import overview
-print(overview())
+from src.models import table
+table.list_models = lambda: ["tiny"]
+print(table.overview())
 """
 
 

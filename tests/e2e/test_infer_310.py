@@ -97,7 +97,9 @@ def trained(application: Path, tiny_model: str, tmp_path_factory: pytest.TempPat
     """
     folder = tmp_path_factory.mktemp("trained")
     write_sample(folder / "digits")
-    words = f"--config_path digits --model {tiny_model} --model_options.channels 64 --epochs 2 --lr 0.1 --warmup_epochs 0"
+    words = (
+        f"--config_path digits --model {tiny_model} --model_options.channels 64 --epochs 2 --lr 0.1 --warmup_epochs 0"
+    )
     train.main(f"{words} --data_path {folder}/digits --run_dir {folder}/run".split())
     ms.set_context(mode=ms.PYNATIVE_MODE)
     words = f"--checkpoint_path {folder}/run --file_format MINDIR ONNX --file_name".split()

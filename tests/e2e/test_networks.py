@@ -19,6 +19,8 @@ from tests.watched import watch_training
 
 # Options of a smaller form, where there is one.
 SMALL = {"mnasnet": {"alpha": 0.5}, "shufflenetv1": {"size": "0.5x"}}
+# Those whose parts spos_oneshot_plus has as well.
+ALIKE = dict.fromkeys(("spos_oneshot", "spos_oneshot_s_plus"), pytest.mark.slow)
 # The defaults, not each network's own recipe: these tests compare networks.
 COMMON = "--config_path plain.yaml --image_size 32 --eval_resize 32 --workers 2 --check_data False"
 
@@ -58,7 +60,7 @@ def result_of(run: Path, words: str = "") -> dict:
     return json.loads((run / "out.json").read_text())
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=ALIKE.get(name, ())) for name in list_models()])
 def test_from_training_to_evaluation(name, photos, tmp_path, monkeypatch, capsys):
     """Without compiling a graph, which takes ten times as long as the two steps."""
     monkeypatch.chdir(tmp_path)
@@ -77,11 +79,11 @@ def test_from_training_to_evaluation(name, photos, tmp_path, monkeypatch, capsys
     assert 0 <= result["top1"] <= result["top5"] == 1
 
 
-def test_one_seed_one_run(photos, tmp_path, losses):
+def test_one_seed_one_run(tiny_model, photos, tmp_path, losses):
     """With dropout and augmentation; the networks' own turn comes with the slow tests."""
     for number, seed in enumerate((3, 3, 4)):
         start(
-            "mnasnet",
+            tiny_model,
             photos,
             tmp_path / str(number),
             f"--mode pynative --batch_size 4 --lr 0.001 --max_steps 2 --seed {seed}",

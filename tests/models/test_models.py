@@ -69,6 +69,7 @@ def test_logits_are_finite_at_an_odd_size_and_every_weight_gets_a_gradient(name)
     assert not dead
 
 
+@pytest.mark.slow
 def test_graph_mode_agrees():
     name = "spos_oneshot_plus"  # shuffle, split, concat, squeeze-excite, hard-swish
     eager = network(name)(images()).asnumpy()
@@ -115,7 +116,7 @@ def first_loss(net: nn.Cell, features: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_first_loss_is_that_of_a_guess_whatever_the_number_of_classes(name):
-    for classes in (2, 10, 36, 1000):
+    for classes in (10, 1000):
         assert abs(first_loss(network(name, classes), pooled(name)) - np.log(classes)) < 0.5, classes
 
 

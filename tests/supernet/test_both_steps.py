@@ -46,17 +46,24 @@ UPDATES = 5
 CLIP = {"train": 0.75, "supernet": 1.3}  # some updates are longer, some shorter
 
 
+PLAIN = ("graph", "momentum", 1, {})
+CLIPPED = ("graph", "nesterov", 3, {"loss_scale_mode": "fixed", "loss_scale": 1000.0, "grad_clip": None})
+EAGER = ("pynative", "sgd", 2, {"loss_scale_mode": "fixed", "loss_scale": 48.0})
+
+
 @both
-@pytest.mark.parametrize("operators", ["standard", "fused"])
 @pytest.mark.parametrize(
-    ("mode", "rule", "accumulate", "options"),
+    ("operators", "mode", "rule", "accumulate", "options"),
     [
-        ("graph", "momentum", 1, {}),
-        ("graph", "nesterov", 3, {"loss_scale_mode": "fixed", "loss_scale": 1000.0, "grad_clip": None}),
-        ("pynative", "sgd", 2, {"loss_scale_mode": "fixed", "loss_scale": 48.0}),
+        ("standard", *PLAIN),
+        ("standard", *CLIPPED),
+        pytest.param("standard", *EAGER, marks=pytest.mark.slow),
+        ("fused", *PLAIN),
+        ("fused", *CLIPPED),
+        ("fused", *EAGER),
     ],
     indirect=["mode"],
-    ids=["plain", "accumulated, scaled, clipped", "pynative, accumulated, scaled"],
+    ids=[f"{name}, {form}" for name in ("standard", "fused") for form in ("plain", "clipped", "eager")],
 )
 def test_updates_equal_float64(kind, operators, mode, rule, accumulate, options):
     if "grad_clip" in options:
