@@ -7,6 +7,7 @@ from src.settings.command_line import answer_help
 if __name__ == "__main__":
     answer_help("eval")  # before the imports below, which take seconds
 
+import gc
 import logging
 import sys
 import time
@@ -122,4 +123,5 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
 
 
 if __name__ == "__main__":
+    gc.freeze()  # the imports stay; the framework collects garbage at every compilation
     run(on_modelarts(main, "eval"), sys.argv[1:], at_end=leave)

@@ -11,6 +11,7 @@ from src.settings.command_line import answer_help
 if __name__ == "__main__":
     answer_help("search")  # before the imports below, which take seconds
 
+import gc
 import logging
 import time
 from pathlib import Path
@@ -204,4 +205,5 @@ def ranking(the_search: Search, candidates: list[Candidate]) -> list[int]:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # the imports stay; the framework collects garbage at every compilation
     run(main, at_end=leave)

@@ -7,6 +7,7 @@ from src.settings.command_line import answer_help
 if __name__ == "__main__":
     answer_help("train")  # before the imports below, which take seconds
 
+import gc
 import logging
 import shlex
 import sys
@@ -146,4 +147,5 @@ def train(config: Config, current: Run) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # the imports stay; the framework collects garbage at every compilation
     run(on_modelarts(main, "train"), sys.argv[1:], at_end=leave)
