@@ -532,14 +532,15 @@ def test_settings_without_effect_are_refused():
             sampler_of(configured(**changes), TINY)
 
 
-def test_held_out_images_are_a_fixed_share_of_every_class():
+def test_held_out_images_are_a_fixed_share_of_every_class_and_at_least_one():
     files = [(Path(f"{label}/{number}.png"), label) for label in range(3) for number in range(10 * (label + 1))]
     kept, held = split_held_out(files, 0.2, seed=1)
     assert [sum(label == k for _, label in held) for k in range(3)] == [2, 4, 6]
     assert sorted(kept + held) == sorted(files)
     assert split_held_out(files, 0.2, seed=1) == (kept, held) != split_held_out(files, 0.2, seed=2)
-    with pytest.raises(UsageError, match="class 0"):
-        split_held_out(files, 0.01, seed=1)
+    assert [sum(label == k for _, label in split_held_out(files, 0.01, seed=1)[1]) for k in range(3)] == [1, 1, 1]
+    with pytest.raises(UsageError, match="search_holdout: class 0 has a single image"):
+        split_held_out(files[:1] + files[10:], 0.2, seed=1)
 
 
 def test_space_from_the_options_of_a_network():
