@@ -103,7 +103,8 @@ def checkpoint_of(resume: str, run: RunFolder) -> tuple[Path | None, list[str]]:
         return None, []
     path = run.path if resume == "auto" else Path(resume)
     if path.is_file():
-        newest = CheckpointFolder(run.checkpoints).newest_valid()[0] if path.parent.samefile(run.checkpoints) else None
+        is_own = run.checkpoints.is_dir() and path.parent.samefile(run.checkpoints)  # other ranks may not see it yet
+        newest = CheckpointFolder(run.checkpoints).newest_valid()[0] if is_own else None
         if newest and not newest.samefile(path):
             raise UsageError(
                 f"--resume {resume}: {run.path} has come further, to {newest.name}; go on from there with "
@@ -115,7 +116,8 @@ def checkpoint_of(resume: str, run: RunFolder) -> tuple[Path | None, list[str]]:
     folder = path / CHECKPOINTS if is_run(path) or resume == "auto" else path
     newest, complaints = CheckpointFolder(folder).newest_valid()
     if newest is None and (resume != "auto" or complaints):
-        reasons = "; ".join(complaints) or "it holds none"
+        anew = f"; --run_dir {path} --resume auto starts that run anew" if is_run(path) else ""
+        reasons = "; ".join(complaints) or f"it holds none{anew}"
         raise UsageError(f"--resume {resume}: no usable checkpoint in {folder}: {reasons}")
     return newest, complaints
 

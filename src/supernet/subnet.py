@@ -75,5 +75,5 @@ def write_subnet(path: Path, subnet: Subnet, recipe: Config, supernet: Trained) 
     Args:
         supernet: what it was cut out of; classes and preprocessing are taken over.
     """
-    own = dataclasses.replace(supernet, model=recipe.model, model_options=recipe.model_options, config=recipe)
+    own = dataclasses.replace(supernet, model=recipe.model, model_options=recipe.model_options, config=recipe.kept())
     write_checkpoint(path, subnet.weights, {}, own.to_meta())

@@ -89,6 +89,8 @@ def test_a_run_goes_on_from_its_newest_checkpoint_only(tmp_path):
         checkpoint_of(str(earlier), run)
     other = open_run(config(resume=str(earlier), run_dir="other"))
     assert checkpoint_of(str(earlier), other) == (earlier, [])
+    unseen = open_run(config(resume=str(earlier), run_dir="unseen"), is_main=False)
+    assert checkpoint_of(str(earlier), unseen) == (earlier, []), "a rank whose folder the main one has yet to make"
 
 
 def test_auto_needs_to_know_the_folder():
@@ -125,6 +127,13 @@ def test_resuming_nothing(tmp_path):
     (run.checkpoints / "net-1_1.ckpt").write_bytes(b"damaged")
     with pytest.raises(UsageError, match=r"no usable checkpoint.*net-1_1\.ckpt is damaged"):
         checkpoint_of("auto", run)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_told_how_to_start_anew(tmp_path):
+    run = a_run(tmp_path / "run", checkpoints=0)
+    with pytest.raises(UsageError, match=r"it holds none; --run_dir run --resume auto starts that run anew$"):
+        checkpoint_of("run", run)
+    assert checkpoint_of("auto", run) == (None, [])
 
 
 def test_the_checkpoints_to_evaluate(tmp_path):

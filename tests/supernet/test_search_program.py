@@ -18,7 +18,7 @@ from src.data.preprocessing import Preprocessing
 from src.data.split import divide
 from src.errors import Interrupted, UsageError
 from src.machine.ranks import World
-from src.runs.checkpoint import CheckpointFolder
+from src.runs.checkpoint import CheckpointFolder, read_checkpoint
 from src.runs.folder import RunFolder
 from src.runs.run import Run
 from src.runs.trained import Trained
@@ -26,6 +26,7 @@ from src.settings.config import Config, load_config
 from src.space.score import score_table
 from src.space.spaces import LAYOUTS, to_genes
 from src.supernet import recalibration, searching
+from src.supernet.subnet import Subnet, write_subnet
 
 SPACE = LAYOUTS["digits"]
 NETWORK = {"model": "spos_oneshot", "model_options": {"layout": "digits"}}
@@ -219,6 +220,14 @@ def test_a_supernet_that_is_gone_is_said_to_be_the_searchs(tmp_path, monkeypatch
     with pytest.raises(UsageError, match=rf"^{tmp_path}/supernet\.ckpt is gone, the supernet of moved; .* --supernet$"):
         search.main(words.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moved"]
+
+
+def test_a_network_that_was_cut_out_knows_its_images_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    subnet = Subnet({"w": np.zeros(3, np.float32)}, (0.5, 0.5), 0.0, 8)
+    write_subnet(Path("path.ckpt"), subnet, config(data_path="photos"), facts({}))
+    assert read_checkpoint(Path("path.ckpt")).trained.config.data_path == str(tmp_path / "photos")
 
 
 def test_a_search_never_goes_on_in_another_run(tmp_path, monkeypatch):
