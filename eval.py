@@ -13,14 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-from src.data.folders import build_class_index
 from src.data.split import SPLIT_FILE
 from src.errors import UsageError, run
 from src.machine.device import describe_device, versions
 from src.machine.modelarts import on_modelarts
 from src.machine.ranks import leave
 from src.runs import report
-from src.runs.checkpoint import load_checkpoint, of_upstream, trained_of, verify
+from src.runs.checkpoint import verify
 from src.runs.folder import checkpoints_of, stored_split
 from src.runs.run import Run, started
 from src.runs.trained import Trained
@@ -28,6 +27,7 @@ from src.settings.command_line import parse_arguments
 from src.settings.config import Config
 from src.training import parts as build
 from src.training.evaluation import Evaluator
+from src.weights.loading import load_checkpoint, trained_of
 
 log = logging.getLogger("src.eval")
 
@@ -45,15 +45,15 @@ def main(argv: list[str]) -> None:
 def as_trained(path: Path, config: Config) -> tuple[Config, Trained | None]:
     """The configuration with the network, loss and data that the checkpoint knows, and what that says of itself.
 
-    Of an upstream file only the names of its tensors tell the network, unless the command line or a recipe does.
+    Weights with our names that nothing describes do not say their network; then the command line or a recipe must.
     """
-    trained = trained_of(path, config.model, config.num_classes)
+    trained = trained_of(path, config.model, config.num_classes, config.model_options)
     if trained is None:
-        return of_upstream(path, config), None
+        return config, None
     if trained.is_supernet:
         raise UsageError(f"{path} is of a supernet; its paths are scored by python search.py --supernet {path}")
-    taken = ["label_smoothing", "label_smoothing_form"]
-    if not (config.val_data_path or config.data_path):
+    taken = [] if trained.source else ["label_smoothing", "label_smoothing_form"]
+    if not trained.source and not (config.val_data_path or config.data_path):
         taken += ["val_data_path", "data_path"]
         trained.config.require_inputs("val_data_path" if trained.config.val_data_path else "data_path")
     changes = {key: trained.config[key] for key in taken}
@@ -64,13 +64,10 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
     folder, split = build.eval_folder(config), stored_split(checkpoints[0])
     if folder is None and not (split and config.data_path):
         raise UsageError("--val_data_path is missing: the folder that holds val/, or the val folder itself")
-    if trained:
-        classes = {name: label for label, name in enumerate(trained.classes)}
-        preprocessing = build.preprocessing_of(config, trained.preprocessing)
-    else:
-        classes = build_class_index(folder)
-        preprocessing = build.preprocessing_of(config)
-    images = build.eval_images(folder or build.train_folder(config), classes, config)
+    preprocessing = build.preprocessing_of(config, trained and trained.preprocessing)
+    evaluated = folder or build.train_folder(config)
+    classes = build.eval_classes(evaluated, trained)
+    images = build.eval_images(evaluated, classes, config)
     if split and (folder is None or split.is_of(images)):
         images = split.parts(images)[1]
         log.info(f"the run was trained on the other images of this folder ({SPLIT_FILE})")
@@ -118,7 +115,9 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
         report.write_csv(results, Path(config.csv))
     if config.per_class:
         place = Path(config.json).parent if config.json else Path(best["checkpoint"]).parent
-        table, picture = report.write_per_class(confusion, list(classes), place)
+        table, picture = report.write_per_class(
+            confusion, trained.classes if trained and trained.classes else list(classes), place
+        )
         log.info(f"per-class accuracies: {table}; confusion matrix: {picture}")
 
 

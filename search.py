@@ -22,7 +22,7 @@ from src.errors import UsageError, run
 from src.files import sha256
 from src.machine.ranks import all_reduce_sum, leave
 from src.machine.stop import StopRequest
-from src.runs.checkpoint import SUFFIX, load_checkpoint, read_checkpoint
+from src.runs.checkpoint import SUFFIX, read_checkpoint
 from src.runs.folder import LAST, checkpoints_of
 from src.runs.log import progress, record
 from src.runs.run import Run, started
@@ -39,6 +39,7 @@ from src.supernet.recalibration import PathAccuracy, keep_in_memory
 from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
 from src.supernet.subnet import cut_out, path_of, write_subnet
 from src.training import parts as build
+from src.weights.loading import load_checkpoint
 
 log = logging.getLogger("src.search")
 

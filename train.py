@@ -38,12 +38,14 @@ log = logging.getLogger("src.train")
 
 def main(argv: list[str]) -> None:
     config = parse_arguments(argv, "train", cards_of)
+    if told := build.network_told(config):
+        config = parse_arguments([*argv, *told], "train", cards_of)
     if not config.model:
         line = shlex.join(["python", "train.py", "--model", "NAME", *argv])
         raise UsageError(
             f"which network? Type: {line}; python summary.py lists recipes, NAME is {', '.join(list_models())}"
         )
-    config = build.from_weights_alone(config)
+    config = build.normalised_as_pretrained(build.from_weights_alone(config))
     build.check_inputs(config)
     with started(config, "train") as current:
         train(config, current)

@@ -20,6 +20,7 @@ WINGS = (
     {"models"},
     {"cpu"},
     {"runs"},
+    {"weights"},
     {"training"},
     {"supernet", "export"},
     {"launch"},

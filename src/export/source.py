@@ -11,10 +11,10 @@ from src.data.folders import find_split
 from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.models import create_model
-from src.runs.checkpoint import load_checkpoint, of_upstream, trained_of
 from src.runs.trained import Trained
 from src.settings.config import Config
 from src.training import parts as build
+from src.weights.loading import load_checkpoint, trained_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +50,11 @@ def source_of(checkpoint: Path, config: Config) -> Source:
     """What the checkpoint says of itself and, for an upstream file that says nothing, the configuration.
 
     Raises:
-        UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``
-            whose tensors are of no network; a supernet.
+        UsageError: damaged; another network or class count than asked for; an upstream file without ``--model``;
+            a supernet.
     """
-    trained = trained_of(checkpoint, config.model, config.num_classes)
+    trained = trained_of(checkpoint, config.model, config.num_classes, config.model_options)
     if trained is None:
-        config = of_upstream(checkpoint, config)
         return Source(
             checkpoint,
             config.model,
@@ -71,7 +70,7 @@ def source_of(checkpoint: Path, config: Config) -> Source:
             f"{checkpoint}, then export what train.py makes of it or what search.py --export_subnet cuts out"
         )
     # A head of more classes than the data has (num_classes of a recipe) has logits without a name.
-    unused = [f"unused {i}" for i in range(len(trained.classes), trained.num_classes)]
+    unused = [f"unused {i}" for i in range(len(trained.classes), trained.num_classes) if trained.classes]
     return Source(
         checkpoint,
         trained.model,

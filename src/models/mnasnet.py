@@ -1,6 +1,6 @@
-"""MnasNet-B1 (arXiv 1807.11626): torchvision's network at its four widths.
+"""MnasNet-B1 (arXiv 1807.11626): torchvision's network at its four widths, and timm's at 1.4.
 
-ReLU, batch-norm eps 1e-5, dropout 0.2. Convolutions start He-normal (fan-out), biases at zero.
+ReLU, batch-norm eps 1e-5 (mindcv: 1e-3), dropout 0.2. Convolutions start He-normal (fan-out), biases at zero.
 """
 
 from math import sqrt
@@ -14,7 +14,7 @@ from src.models.layers import BatchNorm, Bottlenecks, ConvNormAct, Network, bott
 
 ACT = "relu"
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
-ALPHAS = (0.5, 0.75, 1.0, 1.3)
+ALPHAS = (0.5, 0.75, 1.0, 1.3, 1.4)
 
 UNITS = (
     # stage, kernel, expand, channels at alpha 1, stride, repeats
@@ -37,7 +37,12 @@ def scaled(channels: int, alpha: float) -> int:
 
 
 def mnasnet(
-    num_classes: int, alpha: float = 1.0, bn_momentum: float = 0.9, dropout: float = 0.2, init: str = "fan_in"
+    num_classes: int,
+    alpha: float = 1.0,
+    bn_momentum: float = 0.9,
+    dropout: float = 0.2,
+    init: str = "fan_in",
+    bn_eps: float = 1e-5,
 ) -> nn.Cell:
     """Builds the network for ``num_classes`` classes.
 
@@ -49,9 +54,10 @@ def mnasnet(
         init: of the classifier's weights: ``fan_in`` (uniform within 1 / sqrt(inputs): the first loss is
             near ln(num_classes), whatever their number) or ``torchvision`` (its own: uniform within
             sqrt(3 / num_classes), made for 1,000 classes; with ten the first loss is near 10).
+        bn_eps: added to the variance: 1e-5, or 1e-3 with weights of mindcv's.
     """
     alpha = one_of("alpha", alpha, ALPHAS)
-    norm = BatchNorm(momentum=share("bn_momentum", bn_momentum))
+    norm = BatchNorm(eps=one_of("bn_eps", bn_eps, (1e-5, 1e-3)), momentum=share("bn_momentum", bn_momentum))
     rows = [row._replace(channels=scaled(row.channels, alpha)) for row in UNITS]
     stem = scaled(STEM_CHANNELS, alpha)
     features = {
@@ -83,6 +89,6 @@ register(
             Published("alpha 1.3", 0.76506, 0.93522, "torchvision"),
             Published("alpha 1.0, 8 Ascend 910", 0.73045, None, "Ascend ModelZoo-PyTorch, MnasNet"),
         ),
-        variants=({}, {"alpha": 0.5}, {"alpha": 0.75}, {"alpha": 1.3}),
+        variants=({}, {"alpha": 0.5}, {"alpha": 0.75}, {"alpha": 1.3}, {"alpha": 1.4}),
     )
 )

@@ -29,7 +29,7 @@ from src.models.layers import (
     initialise,
 )
 from src.space.blocks import IN, MID, OUT, Op, Part, gate_width
-from src.space.spaces import LAYOUTS, ONESHOT, S_PLUS, Architecture, Position, Space, create_space
+from src.space.spaces import LAYOUTS, ONESHOT, S_PLUS, SHUFFLES, Architecture, Position, Space, create_space
 
 
 def cells_of(
@@ -54,7 +54,8 @@ def cells_of(
 class ChoiceBlock(nn.Cell):
     """An op of SPOS at its position.
 
-    Stride 1: the channels are shuffled, the first half passes, the second goes through the body.
+    Stride 1: the channels are shuffled, the first half passes, the second goes through the body; in megvii's order
+    every other channel passes.
     Stride 2: projection and body both take the whole input. Output: [passed or projected, body].
 
     Args:
@@ -66,7 +67,8 @@ class ChoiceBlock(nn.Cell):
         stride, act = position.stride, position.act
         if stride == 1:
             self.shortcut = nn.Identity()
-            self.divide = ShuffledHalves(position.in_channels, 2)
+            rows = {"mxnet": 2, "megvii": position.in_channels // 2}[position.shuffle]
+            self.divide = ShuffledHalves(position.in_channels, rows)
         else:
             self.shortcut = cells_of(op.shortcut, {IN: position.in_channels}, stride, norm, act)
             self.divide = Both()
@@ -190,6 +192,7 @@ def spos(
     layout: str = "OneShot",
     bn_momentum: float = 0.9,
     bn_variance: float = 1.0,
+    shuffle: str = "mxnet",
 ) -> nn.Cell:
     """Builds the network of a path for ``num_classes`` classes.
 
@@ -203,11 +206,14 @@ def spos(
         bn_momentum: share of the old moving statistic kept. 0.9 is the paper's (megvii); the MXNet
             re-implementation trains with 0.1.
         bn_variance: first value of the moving variance: 1 (megvii) or 0 (MXNet re-implementation).
+        shuffle: which half of the channels passes a block of stride 1: ``mxnet`` (the first half of each half) or
+            ``megvii`` (the even ones). Weights of one are of no use in the other, in whatever order.
     """
     space = create_space(
         one_of("layout", layout, LAYOUTS),
         use_se=one_of("use_se", use_se, (False, True)),
         last_conv_after_pooling=one_of("last_conv_after_pooling", last_conv_after_pooling, (False, True)),
+        shuffle=one_of("shuffle", shuffle, SHUFFLES),
     )
     return create_subnet(
         space,

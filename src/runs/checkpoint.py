@@ -18,14 +18,11 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, nn
 
 from src.errors import UsageError
 from src.files import replacing, sha256, write_text
 from src.machine.device import quiet_framework
-from src.models.upstream_weights import assign_weights, form_mismatch, form_of, network_of, translate
 from src.runs.trained import Trained
-from src.settings.config import Config
 
 SUFFIX = ".ckpt"
 LAST, BEST = "last", "best"
@@ -122,6 +119,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, weights, state, meta)
 
 
+def read_meta(path: Path) -> dict[str, Any]:
+    """What a checkpoint of ours says of itself, empty for others', without its arrays. Raises as the above."""
+    return _content_of(path, is_all=False)[1]
+
+
 def _content_of(path: Path, is_all: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the framework finds in a checkpoint, and its meta; ``is_all`` False spares the memory of the former."""
     verify(path)
@@ -146,105 +148,6 @@ def _content_of(path: Path, is_all: bool = True) -> tuple[dict[str, Any], dict[s
     if not meta and any(name.startswith(_STATE) for name in names):
         raise UsageError(f"{path} is damaged: it ends before its meta")
     return content, meta
-
-
-def trained_of(path: Path, model: str = "", num_classes: int = 0) -> Trained | None:
-    """What a checkpoint says of itself; None for an upstream file, whose tensors' names may tell (:func:`of_upstream`).
-
-    Args:
-        model, num_classes: the network and class count asked for ("" and 0: whatever the checkpoint holds).
-
-    Raises:
-        UsageError: damaged; of another network or class count; it does not say which network it is, nor does ``model``.
-    """
-    _, meta = _content_of(path, is_all=False)
-    if not meta:
-        if not model and not network_of(read_checkpoint(path).weights):
-            raise UsageError(f"{path} does not say which network it is; give --model NAME or --config_path RECIPE")
-        return None
-    trained = Trained.from_meta(meta, path)
-    if model not in ("", trained.model):
-        raise UsageError(f"{path} is a checkpoint of {trained.model}, not of {model}")
-    if num_classes not in (0, trained.num_classes):
-        raise UsageError(f"{path} has {trained.num_classes} classes, not {num_classes}")
-    return trained
-
-
-def of_upstream(path: Path, config: Config) -> Config:
-    """``config`` with the network that the names of an upstream checkpoint's tensors tell, in the form of its weights.
-
-    What ``config`` says of either stays.
-    """
-    told = network_of(read_checkpoint(path).weights)
-    if told and config.model in ("", told):
-        return config.replace(model=told, model_options={**form_of(told), **config.model_options})
-    return config
-
-
-def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> Checkpoint:
-    """Loads the weights of a checkpoint into ``network``: all of them, or none.
-
-    Args:
-        path: a checkpoint of ours, or an upstream MindSpore one of network ``model``.
-        network: as built by ``create_model``.
-        model: name in the registry; needed for upstream checkpoints ("": what the checkpoint says).
-
-    Returns:
-        The checkpoint, its weights under our names.
-
-    Raises:
-        UsageError: damaged, of another network or class count; each missing, surplus or wrongly shaped
-            tensor is named, and the network is left as it was.
-    """
-    checkpoint = _in_our_names(read_checkpoint(Path(path)), network, model)
-    _assign(checkpoint, checkpoint.weights, network, model)
-    return checkpoint
-
-
-def load_pretrained(path: str | Path, network: nn.Cell, model: str = "") -> list[str]:
-    """Loads the weights of a checkpoint into ``network`` to train from them, all of them or none.
-
-    A classifier for another number of classes is left out, or may be missing: the network's own keeps its first values.
-
-    Args:
-        path, network, model: as for :func:`load_checkpoint`.
-
-    Returns:
-        Names of what was left out.
-
-    Raises:
-        UsageError: as :func:`load_checkpoint`, for anything but the classifier's number of classes.
-    """
-    checkpoint = _in_our_names(read_checkpoint(Path(path)), network, model)
-    own = {name: value for name, value in network.parameters_and_names() if name.startswith("classifier.")}
-    left_out = [name for name, value in own.items() if _is_for_other_classes(checkpoint.weights.get(name), value)]
-    kept = {name: own[name].asnumpy() for name in left_out}
-    _assign(checkpoint, {**checkpoint.weights, **kept}, network, model)
-    return left_out
-
-
-def _is_for_other_classes(array: np.ndarray | None, own: Parameter) -> bool:
-    return array is None or (array.shape[:1] != own.shape[:1] and array.shape[1:] == own.shape[1:])
-
-
-def _in_our_names(checkpoint: Checkpoint, network: nn.Cell, model: str) -> Checkpoint:
-    """``checkpoint`` as one of ``model`` (UsageError if it is not), an upstream file's weights under our names."""
-    recorded = checkpoint.meta.get("model", "")
-    if model and recorded and model != recorded:
-        raise UsageError(f"{checkpoint.path} is a checkpoint of {recorded}, not of {model}")
-    if checkpoint.meta or (translated := translate(model, checkpoint.weights)) is None:
-        return checkpoint
-    if mismatch := form_mismatch(model, network):
-        raise UsageError(f"{checkpoint.path}: {mismatch}")
-    return dataclasses.replace(checkpoint, weights=translated)
-
-
-def _assign(checkpoint: Checkpoint, arrays: Mapping[str, np.ndarray], network: nn.Cell, model: str) -> None:
-    try:
-        assign_weights(network, arrays)
-    except UsageError as error:
-        of = model or checkpoint.meta.get("model") or "the network"
-        raise UsageError(f"{checkpoint.path} does not fit {of}: {error}") from error
 
 
 class CheckpointFolder:

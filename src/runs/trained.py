@@ -22,6 +22,7 @@ class Trained:
         preprocessing: of the evaluation images.
         config: of the run that trained it.
         versions, device: of the framework and the machine it was trained with.
+        source: whose weights they are, if not trained here.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Trained:
     config: Config
     versions: dict[str, str]
     device: str
+    source: str = ""
 
     def to_meta(self) -> dict[str, Any]:
         """Plain values, as they stand in a checkpoint and, but for the configuration, in results."""
@@ -55,6 +57,7 @@ class Trained:
                 saved_config(meta["config"], str(path)),
                 meta.get("versions", {}),
                 meta.get("device", ""),
+                meta.get("source", ""),
             )
         except KeyError as error:
             raise UsageError(f"{path} is damaged: its meta has no {error.args[0]}") from error

@@ -121,9 +121,9 @@ def lookup_table(space: Space) -> dict:
     ``macs`` beside it."""
     tables = cost_tables(space)
     config = {
-        field.name: list(value) if isinstance(value := getattr(space, field.name), tuple) else value
-        for field in dataclasses.fields(space)
-        if field.name != "num_classes"
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in space.described().items()
+        if name != "num_classes"
     }
     content: dict = {"config": config}
     for name in COUNTED:

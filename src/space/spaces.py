@@ -20,6 +20,7 @@ from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 from src.space.blocks import SPOS_OPS, Convolution, Op, ceil8, gate, placed
 
 FIRST_SE_STAGE = 2  # squeeze-excite sits in the third and fourth stage only; the first stage has index 0
+SHUFFLES = ("mxnet", "megvii")  # which channels pass a block of stride 1: of each half the first half, or the even ones
 SCALES = tuple(round(0.2 * step, 1) for step in range(1, 11))
 
 
@@ -49,6 +50,7 @@ class Position(NamedTuple):
     has_se: bool
     act: str
     ops: tuple[Op, ...]
+    shuffle: str = "mxnet"
 
     def convolutions(self, op: Op, mid: int) -> list[Convolution]:
         """All that ``op`` consists of here with ``mid`` channels inside; nothing for the identity."""
@@ -76,6 +78,7 @@ class Space:
         use_se: squeeze-excite in the later stages, and hard-swish for ReLU from the third stage on.
         last_conv_after_pooling: the head's 1x1 convolution after global pooling (MobileNetV3's form).
         num_classes: width of the classifier.
+        shuffle: one of SHUFFLES.
     """
 
     channels_layout: str = "OneShot"
@@ -88,6 +91,7 @@ class Space:
     use_se: bool = False
     last_conv_after_pooling: bool = False
     num_classes: int = 1000
+    shuffle: str = "mxnet"
 
     def __post_init__(self):
         if len(self.stage_repeats) != len(self.stage_out_channels) or not self.stage_repeats:
@@ -103,6 +107,14 @@ class Space:
             width = channels
         if min(self.mid_channels(channels, 0) for channels in self.stage_out_channels) < 1:
             raise UsageError("the smallest channel scale leaves a block without channels")
+
+    def described(self) -> dict:
+        """Every field by its name. The order of channels is left away where it is that of earlier versions, whose
+        files do not say it."""
+        fields = dataclasses.asdict(self)
+        if self.shuffle == SHUFFLES[0]:
+            del fields["shuffle"]
+        return fields
 
     @property
     def length(self) -> int:
@@ -124,7 +136,7 @@ class Space:
         found: list[Position] = []
         channels, size = self.first_conv_out_channel, -(-self.input_size // 2)
         for stage, (repeats, out) in enumerate(zip(self.stage_repeats, self.stage_out_channels, strict=True)):
-            kind = (self.use_se and stage >= FIRST_SE_STAGE, "relu" if stage == 0 else self.act, SPOS_OPS)
+            kind = (self.use_se and stage >= FIRST_SE_STAGE, "relu" if stage == 0 else self.act, SPOS_OPS, self.shuffle)
             for repeat in range(repeats):
                 if repeat == 0:
                     out_size = -(-size // 2)

@@ -9,7 +9,6 @@ and the prediction is compared with whole networks, measured on the same device.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import time
@@ -129,7 +128,7 @@ def measure_table(
 
 def _described(space: Space) -> dict:
     """What of a space its blocks' latency depends on, as JSON gives it back."""
-    fields = dataclasses.asdict(space)
+    fields = space.described()
     fields.pop("num_classes")
     return json.loads(json.dumps(fields))
 

@@ -18,13 +18,12 @@ from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import one_of, options_of, share
 from src.models.layers import seed_dropout
-from src.runs.checkpoint import load_checkpoint
 from src.settings.config import Config
 from src.settings.sections import Machine
 from src.settings.sections import Supernet as SupernetKeys
 from src.space.constraints import read_bounds
 from src.space.sampler import ChannelSchedule, PathSampler, create_sampler, read_stroll
-from src.space.spaces import Space, create_space
+from src.space.spaces import SHUFFLES, Space, create_space
 from src.supernet.network import Supernet
 from src.supernet.path_evaluation import SupernetEvaluator
 from src.supernet.path_sgd import PathSGD
@@ -33,6 +32,7 @@ from src.training.evaluation import Evaluator
 from src.training.loss import LabelSmoothedCrossEntropy
 from src.training.one_pass import AllFinite
 from src.training.step import apply_precision
+from src.weights.loading import load_checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def space_of(config: Config, num_classes: int, image_size: int = 0) -> Space:
     }
     for name in ("use_se", "last_conv_after_pooling"):
         one_of(name, fields[name], (False, True))
+    one_of("shuffle", fields["shuffle"], SHUFFLES)
     if image_size:
         fields["input_size"] = image_size
     return create_space(fields.pop("layout"), num_classes=num_classes, **fields)

@@ -150,7 +150,7 @@ def header_of(config: Config, space: Space, checkpoint: str) -> dict:
         **{key: config[key] for key in keys},
         "latency_table": sha256(Path(config.latency_table)) if config.latency_table else "",  # wherever it lies
         "batch_size": config.eval_batch_size or config.batch_size,  # the statistics are means over batches
-        "space": dataclasses.asdict(space),
+        "space": space.described(),
         "checkpoint": checkpoint,
     }
 

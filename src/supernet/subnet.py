@@ -12,7 +12,6 @@ from src.errors import UsageError
 from src.models import create_model, options_of
 from src.models.layers import weights
 from src.models.spos import architecture_of
-from src.models.upstream_weights import assign_weights
 from src.runs.checkpoint import write_checkpoint
 from src.runs.trained import Trained
 from src.settings.config import Config
@@ -21,6 +20,7 @@ from src.supernet.network import subnet_weights
 from src.supernet.path_parts import space_of
 from src.supernet.recalibration import Forward, PathAccuracy
 from src.training.metrics import HitCounter
+from src.weights.assignment import assign_weights
 
 
 class Subnet(NamedTuple):

@@ -23,9 +23,10 @@ from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import create_model, get_entry, options_of
 from src.models.layers import seed_dropout
-from src.runs.checkpoint import load_pretrained, read_checkpoint, verify
+from src.runs.checkpoint import SUFFIX, read_checkpoint, verify
 from src.runs.folder import stored_split
 from src.runs.log import record
+from src.runs.trained import Trained
 from src.settings.config import Config
 from src.settings.limits import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE
 from src.settings.sections import Data, Loss, Machine, Network
@@ -36,6 +37,7 @@ from src.training.lr_schedule import learning_rates, scaled
 from src.training.one_pass import optimizer_for
 from src.training.step import TrainStep, apply_precision
 from src.training.sync_batch_norm import synchronise_batch_norm
+from src.weights.loading import load_pretrained, trained_of
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def from_weights_alone(config: Config) -> Config:
         UsageError: damaged, or other weights are to start the run as well.
     """
     file = Path(config.resume)
-    if not file.is_file() or read_checkpoint(file).state:
+    if not file.is_file() or (file.suffix == SUFFIX and read_checkpoint(file).state):
         return config
     if config.pretrained not in ("", config.resume):
         raise UsageError(
@@ -82,6 +84,33 @@ def from_weights_alone(config: Config) -> Config:
         )
     print(f"note: --resume {file}: holds weights alone; a new run starts from them, at epoch 0, as with --pretrained")
     return config.replace(resume="", pretrained=config.resume)
+
+
+def network_told(config: Config) -> list[str]:
+    """The words that name the network of the weights that a run starts from, where nothing else names one."""
+    file = Path(config.pretrained or config.resume)
+    if config.model or not file.is_file() or (trained := trained_of(file)) is None:
+        return []
+    print(f"note: {file} is of {trained.model}")
+    options = [[f"--model_options.{name}", str(value)] for name, value in trained.model_options.items()]
+    return ["--model", trained.model, *(word for option in options for word in option)]
+
+
+def normalised_as_pretrained(config: Config) -> Config:
+    """``config`` with the normalisation of the images that the weights it starts from were trained on. A run that goes
+    on has it already.
+
+    Raises:
+        UsageError: the weights are of another network.
+    """
+    if not config.pretrained or (config.of_run and "pretrained" in config.from_recipe):
+        return config
+    trained = trained_of(Path(config.pretrained), config.model, 0, config.model_options)
+    if trained is None:
+        return config
+    own, theirs = get_entry(config.model).preprocessing, trained.preprocessing
+    changed = [key for key in ("mean", "std") if not config[key] and getattr(theirs, key) != getattr(own, key)]
+    return config.replace(**{key: list(getattr(theirs, key)) for key in changed})
 
 
 def check_inputs(config: Config) -> None:
@@ -141,6 +170,31 @@ def eval_folder(config: Data) -> Path | None:
     if config.val_data_path:
         return find_split(config.val_data_path, "val")
     return find_val(config.data_path) if config.data_path else None
+
+
+def eval_classes(folder: Path, trained: Trained | None) -> dict[str, int]:
+    """The label of each class of a folder that is evaluated: by name where the network's classes have names.
+
+    Weights of others may be evaluated on some of their classes, and on as many as they have under other names, whose
+    order is then that of the sorted names.
+
+    Raises:
+        UsageError: other classes than the network's.
+    """
+    if trained is None:
+        return build_class_index(folder)
+    own = {name: label for label, name in enumerate(trained.classes)}
+    if not trained.source:
+        return own
+    found = build_class_index(folder)
+    if found.keys() <= own.keys():
+        return {name: own[name] for name in found}
+    if len(found) != trained.num_classes:
+        names = f"named like {trained.classes[0]}" if own else "as many as the network has"
+        raise UsageError(
+            f"{folder} has {len(found)} classes, of {trained.num_classes} of the network, and they are not {names}"
+        )
+    return found
 
 
 def eval_images(folder: Path, classes: dict[str, int], config: Data) -> Images:

@@ -20,7 +20,6 @@ from src.errors import Interrupted, RunFailed, UsageError
 from src.machine.ranks import World, all_equal, broadcast_parameters
 from src.machine.stop import StopRequest
 from src.models.layers import weights
-from src.models.upstream_weights import assign_weights
 from src.runs.checkpoint import BEST, LAST, Checkpoint, CheckpointFolder
 from src.runs.folder import RunFolder
 from src.runs.log import record
@@ -30,6 +29,7 @@ from src.training.evaluation import Evaluation, Evaluator
 from src.training.going_on import Position, begins_afresh, differences, pace_of, pace_of_data, position_of
 from src.training.reporter import Reporter
 from src.training.step import TrainStep, state
+from src.weights.assignment import assign_weights
 
 _log = logging.getLogger(__name__)
 

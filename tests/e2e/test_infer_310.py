@@ -30,7 +30,7 @@ from src.export.described import read_manifest
 from src.export.mindir_v1 import rewrite_into
 from src.export.parity import logits_of_network, some_images
 from src.models import create_model
-from src.runs.checkpoint import load_checkpoint
+from src.weights.loading import load_checkpoint
 from tests.exported import checkpoint
 from tests.images import SIDE, accepted_files, encode, photo, refused_files, write_files
 

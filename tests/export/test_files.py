@@ -24,7 +24,7 @@ from src.export.parity import compare, some_images
 from src.files import sha256
 from src.models import create_model, list_models
 from src.models.layers import BatchNorm, ConvNormAct
-from src.runs.checkpoint import trained_of
+from src.weights.loading import trained_of
 from tests.exported import checkpoint, lively
 
 CLASSES = ["class0", "class1", "class2"]

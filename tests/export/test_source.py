@@ -18,8 +18,12 @@ from src.errors import UsageError
 from src.export import parity, source
 from src.export.int8 import _validation_images
 from src.export.options import parse
+from src.models import create_model
+from src.models.layers import weights
 from src.runs.trained import Trained
 from src.settings.config import load_config, saved_config
+from src.weights.mapping import in_their_names
+from src.weights.sources import Identity, target
 from tests.images import class_folders
 
 OWN = Preprocessing(48, 60, mean=(0.1, 0.2, 0.3))
@@ -31,7 +35,6 @@ def source_of(monkeypatch):
 
     def made(trained: Trained | None, **changes) -> source.Source:
         monkeypatch.setattr(source, "trained_of", lambda *_: trained)
-        monkeypatch.setattr(source, "of_upstream", lambda _, config: config)
         return source.source_of(Path("net.ckpt"), load_config("", changes))
 
     return made
@@ -62,29 +65,31 @@ def test_an_upstream_file_is_what_the_user_says(source_of, given, classes):
 
 
 def test_an_upstream_checkpoint_tells_its_network(tmp_path):
-    """By the names of its tensors, to export.py and to eval.py; whoever says more is believed."""
+    """By names and shapes of its tensors, to export.py and to eval.py; whoever says otherwise is told."""
     file = tmp_path / "upstream.ckpt"
-    names = [
-        "first_conv.0.weight",
-        "features.0.branch_main_2.0.weight",
-        "classifier.weight",
-        "moments.classifier.weight",
-    ]
-    ms.save_checkpoint([{"name": name, "data": Tensor(np.zeros(1, np.float32))} for name in names], str(file))
-    form = {"pooling": "same", "shuffle": "before"}
-    for given, model, options in (
-        ({}, "shufflenetv1", form),
-        ({"model": "shufflenetv1", "model_options": {"groups": 8}}, "shufflenetv1", {**form, "groups": 8}),
-        ({"model_options": {"pooling": "torch"}}, "shufflenetv1", {**form, "pooling": "torch"}),
-        ({"model": "mnasnet"}, "mnasnet", {}),
-    ):
+    network = create_model("shufflenetv1", 10, size="0.5x", pooling="same")
+    ours = {name: value.asnumpy() for name, value in weights(network).items()}
+    upstream = in_their_names(target("mindspore", "shufflenetv1"), Identity("shufflenetv1", network.options), ours)
+    upstream["moments.classifier.weight"] = np.zeros(1, np.float32)
+    ms.save_checkpoint([{"name": name, "data": Tensor(array)} for name, array in upstream.items()], str(file))
+    form = {"size": "0.5x", "pooling": "same"}
+    for given in ({}, {"model": "shufflenetv1"}, {"model_options": {"pooling": "same"}}):
         found = source.source_of(file, load_config("", given))
-        assert (found.model, found.model_options) == (model, options)
+        assert (found.model, found.model_options, found.num_classes) == ("shufflenetv1", form, 10)
         config, trained = evaluation.as_trained(file, load_config("", given))
-        assert (config.model, config.model_options, trained) == (model, options, None)
+        assert (config.model, config.model_options, trained.source) == ("shufflenetv1", form, "mindspore")
+    for given, cause in (
+        ({"model": "mnasnet"}, "holds weights of shufflenetv1, not of mnasnet"),
+        ({"model_options": {"groups": 8}}, "holds another shufflenetv1: give --model_options.groups 3"),
+    ):
+        with pytest.raises(UsageError, match=cause):
+            source.source_of(file, load_config("", given))
     stranger = tmp_path / "stranger.ckpt"
     ms.save_checkpoint([{"name": "conv.weight", "data": Tensor(np.zeros(1, np.float32))}], str(stranger))
-    with pytest.raises(UsageError, match="does not say which network it is; give --model NAME"):
+    with pytest.raises(
+        UsageError,
+        match=r"does not say which network it is, nor do its tensors. names .conv.weight, ….; give --model NAME",
+    ):
         source.source_of(stranger, load_config(""))
 
 

@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent
 DIGITS = {"block_choices": [0, 2, 3, 1, 1, 3], "channel_choices": [0, 1, 2, 3, 4, 2]}
 # Network of `src.models`, its options, gain of the formula: such that activations stay between 0.3 and 30.
 FORMS = (
-    *(("mnasnet", {"alpha": alpha}, 0.65) for alpha in (0.5, 0.75, 1.0, 1.3)),
+    *(("mnasnet", {"alpha": alpha}, 0.65) for alpha in (0.5, 0.75, 1.0, 1.3, 1.4)),
     ("spnasnet", {}, 0.65),
     ("proxylessnas_mobile", {}, 0.75),
     *(("shufflenetv1", {"groups": groups, "size": size}, 0.52) for groups, size in plain.SHUFFLENET_CHANNELS),

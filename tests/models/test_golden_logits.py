@@ -11,9 +11,9 @@ from mindspore import Tensor, nn
 from src.cpu import inference, use_operators
 from src.models import create_model, get_entry, options_of
 from src.models.layers import weights
-from src.models.upstream_weights import assign_weights
 from src.space.spaces import create_space
 from src.supernet.network import Supernet
+from src.weights.assignment import assign_weights
 from tests.golden.formulas import CLASSES, Formula, images
 
 FORMS = json.loads((Path(__file__).parents[1] / "golden" / "logits.json").read_text(encoding="utf-8"))

@@ -236,6 +236,7 @@ def test_mnasnet_widths():
         0.75: (24, 16, 24, 32, 64, 72, 144, 240),
         1.0: base,
         1.3: (40, 24, 32, 56, 104, 128, 248, 416),
+        1.4: (48, 24, 32, 56, 112, 136, 272, 448),
     }
     for alpha, widths in expected.items():
         assert tuple(scaled(channels, alpha) for channels in base) == widths

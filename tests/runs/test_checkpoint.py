@@ -15,7 +15,6 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import nn
 
 from src.errors import UsageError
 from src.files import replacing
@@ -25,8 +24,6 @@ from src.runs.checkpoint import (
     LAST,
     CheckpointFolder,
     list_checkpoints,
-    load_checkpoint,
-    load_pretrained,
     read_checkpoint,
     verify,
     write_checkpoint,
@@ -377,82 +374,3 @@ def test_a_full_disk_is_an_error_and_harms_nothing(tmp_path, root):
     assert not list(folder.path.glob(".*"))
     assert folder.pointed(LAST) == folder.newest_valid()[0]
     assert read_checkpoint(folder.pointed(LAST)).meta["number"] == 1
-
-
-# -- into a network ----------------------------------------------------------------------------
-
-
-def test_loading_is_strict_and_leaves_the_network_alone_when_it_fails(tmp_path):
-    network = nn.SequentialCell(nn.Dense(2, 3), nn.BatchNorm1d(3))
-    good = {name: np.full(value.shape, 0.5, np.float32) for name, value in network.parameters_and_names()}
-    write_checkpoint(tmp_path / "good.ckpt", good, {}, {"model": "net"})
-    assert load_checkpoint(tmp_path / "good.ckpt", network).meta["model"] == "net"
-    cases = {
-        "missing: 0.bias": {name: array for name, array in good.items() if name != "0.bias"},
-        "surplus: 0.extra": {**good, "0.extra": np.ones(1, np.float32)},
-        "wrong shape: 0.weight": {**good, "0.weight": np.ones((3, 5), np.float32)},
-        "wrong type: 0.bias": {**good, "0.bias": np.ones(3, np.float16)},
-    }
-    for number, (message, wrong) in enumerate(cases.items()):
-        path = tmp_path / f"wrong{number}.ckpt"
-        write_checkpoint(path, {name: array * 0 for name, array in wrong.items()}, {}, {"model": "net"})
-        with pytest.raises(UsageError, match=message):
-            load_checkpoint(path, network)
-        assert all((value.asnumpy() == 0.5).all() for _, value in network.parameters_and_names())
-    with pytest.raises(UsageError, match="a checkpoint of net, not of other"):
-        load_checkpoint(tmp_path / "good.ckpt", network, "other")
-
-
-class _Classifier(nn.Cell):
-    def __init__(self, classes: int):
-        super().__init__()
-        self.features = nn.Dense(4, 2)
-        self.classifier = nn.Dense(2, classes)
-
-
-def _arrays(network: nn.Cell) -> dict[str, np.ndarray]:
-    return {name: value.asnumpy().copy() for name, value in network.parameters_and_names()}
-
-
-@pytest.mark.parametrize("has_classifier", [True, False])
-def test_a_classifier_for_other_classes_starts_afresh(tmp_path, has_classifier):
-    arrays = _arrays(_Classifier(5))
-    if not has_classifier:
-        arrays = {name: array for name, array in arrays.items() if name.startswith("features.")}
-    write_checkpoint(tmp_path / "five.ckpt", arrays, {}, {"model": "net"})
-    network = _Classifier(3)
-    fresh = _arrays(network)
-    assert load_pretrained(tmp_path / "five.ckpt", network) == ["classifier.weight", "classifier.bias"]
-    for name, array in _arrays(network).items():
-        expected = fresh[name] if name.startswith("classifier.") else arrays[name]
-        np.testing.assert_array_equal(array, expected, err_msg=name)
-
-
-def test_a_classifier_for_as_many_classes_is_taken_over(tmp_path):
-    arrays = _arrays(_Classifier(3))
-    write_checkpoint(tmp_path / "three.ckpt", arrays, {}, {"model": "net"})
-    network = _Classifier(3)
-    assert load_pretrained(tmp_path / "three.ckpt", network) == []
-    for name, array in _arrays(network).items():
-        np.testing.assert_array_equal(array, arrays[name], err_msg=name)
-
-
-def test_all_else_of_pretrained_weights_is_strict(tmp_path):
-    good = _arrays(_Classifier(5))
-    cases = {
-        "missing: features.bias": {name: array for name, array in good.items() if name != "features.bias"},
-        "surplus: head.weight": {**good, "head.weight": np.ones(1, np.float32)},
-        "wrong shape: features.weight": {**good, "features.weight": np.ones((3, 4), np.float32)},
-        "wrong shape: classifier.weight": {**good, "classifier.weight": np.ones((5, 7), np.float32)},
-    }
-    network = _Classifier(3)
-    fresh = _arrays(network)
-    for number, (message, wrong) in enumerate(cases.items()):
-        path = tmp_path / f"wrong{number}.ckpt"
-        write_checkpoint(path, wrong, {}, {"model": "net"})
-        with pytest.raises(UsageError, match=message):
-            load_pretrained(path, network)
-        for name, array in _arrays(network).items():
-            np.testing.assert_array_equal(array, fresh[name], err_msg=name)
-    with pytest.raises(UsageError, match="is a checkpoint of net, not of other"):
-        load_pretrained(path, network, "other")

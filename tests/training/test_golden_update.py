@@ -9,9 +9,9 @@ from mindspore import Tensor
 
 from src.machine.ranks import World
 from src.models.layers import weights
-from src.models.upstream_weights import assign_weights
 from src.settings.config import load_config
 from src.training.parts import computing, loss_of, network_of, step_of
+from src.weights.assignment import assign_weights
 from tests.golden.formulas import CLASSES, NORM, UPDATE, Formula, distances, sketch, update_batch, velocity
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "update.npz")

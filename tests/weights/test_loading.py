@@ -1,16 +1,22 @@
-"""Upstream's checkpoints, written from the names upstream gives, against the same values under ours."""
+"""Weights into networks: ours, and upstream's MindSpore checkpoints written from the names that upstream gives."""
+
+from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from src.errors import UsageError
-from src.models import create_model, list_models
+from src.models import create_model
 from src.models.layers import weights
-from src.models.upstream_weights import assign_weights, form_mismatch, network_of, translate
+from src.runs.checkpoint import write_checkpoint
+from src.weights.assignment import assign_weights
+from src.weights.containers import Content
+from src.weights.loading import imported, load_checkpoint, load_pretrained
 from tests.golden import plain
 from tests.golden.formulas import CLASSES, Formula, images
 
@@ -127,30 +133,59 @@ def upstream_file(form: str) -> dict[str, np.ndarray]:
     return file
 
 
+def of_upstream(file: dict[str, np.ndarray], **asked):
+    return imported(Content(Path("up.ckpt"), "MindSpore", file), **asked)
+
+
 @pytest.mark.parametrize("form", NAMES)
 def test_upstream_checkpoints_give_the_logits_of_plain_numpy(form):
+    """The file tells its network and the form of it."""
     name = form.partition(",")[0]
-    net = create_model(name, CLASSES, **PLAIN[name][2]).set_train(False)
-    assert form_mismatch(name, net) == ""
     file = upstream_file(form)
     own = [key for key in file if not key.startswith(("moments", "accum", "stat", "learning", "global"))]
-    assert network_of(file) == name and network_of([*file, "stranger.weight"]) == ""
     assert len(own) == {"spnasnet": 322, "proxylessnas_mobile": 307, "shufflenetv1": 309}[name]
-    assign_weights(net, translate(name, file))
+    found = of_upstream(file)
+    assert found.recognised.source.name == "mindspore" and found.identity == (name, PLAIN[name][2])
+    assert (found.trained.num_classes, found.trained.classes) == (CLASSES, [])
+    net = create_model(name, CLASSES, **found.identity.options).set_train(False)
+    assign_weights(net, found.weights(net))
     golden = in_plain(name)[1]
-    found = net(Tensor(images().astype(np.float32))).asnumpy()
-    np.testing.assert_allclose(found, golden, rtol=0, atol=3e-5 * np.abs(golden).max())
+    logits = net(Tensor(images().astype(np.float32))).asnumpy()
+    np.testing.assert_allclose(logits, golden, rtol=0, atol=3e-5 * np.abs(golden).max())
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_our_own_names_are_not_taken_for_upstreams(name):
-    values = {key: value.asnumpy() for key, value in weights(create_model(name, 2)).items()}
-    assert translate(name, values) is None and network_of(values) == ""
+def test_junk_and_what_is_missing_are_named():
+    net, file = create_model("spnasnet", CLASSES), upstream_file("spnasnet, prefix")
+    file["huaweifeatures.9.0.conv1.conv.weight"] = np.zeros((1, 1), np.float32)
+    del file["huaweioutput.bias"]
+    with pytest.raises(UsageError, match=r"^missing: output.bias; left over: 9.0.conv1.conv.weight$"):
+        of_upstream(file).weights(net)
 
 
-def test_other_networks_have_no_upstream_form():
-    assert translate("mnasnet", {"features.0.conv.weight": np.zeros(1)}) is None
-    assert translate("", {}) is None and network_of([]) == network_of(["classifier.weight"]) == ""
+def test_two_tensors_of_one_name_are_refused():
+    file = upstream_file("spnasnet")
+    file["5.conv2.conv.weight"] = file["features.5.conv2.conv.weight"]
+    with pytest.raises(UsageError, match=r"two tensors are called 5.conv2.conv.weight, one of them 5.conv2"):
+        of_upstream(file)
+
+
+def test_a_lost_group_and_groups_that_do_not_fit_are_refused():
+    net = create_model("shufflenetv1", CLASSES, pooling="same")
+    file = upstream_file("shufflenetv1")
+    file["features.3.branch_main_2.2.convs.1.weight"] = np.zeros((160, 39, 1, 1), np.float32)
+    with pytest.raises(UsageError, match=r"groups of features.stage1.3.project.conv.weight have shapes"):
+        of_upstream(file).weights(net)
+    del file["features.3.branch_main_2.2.convs.1.weight"]
+    with pytest.raises(UsageError, match=r"missing: features.3.branch_main_2.2.convs.1.weight"):
+        of_upstream(file).weights(net)
+
+
+def test_another_form_or_network_than_asked_for_is_told():
+    file = upstream_file("shufflenetv1")
+    with pytest.raises(UsageError, match=r"up.ckpt holds another shufflenetv1: give --model_options.pooling same$"):
+        of_upstream(file, model="shufflenetv1", options={"pooling": "symmetric", "groups": 3})
+    with pytest.raises(UsageError, match=r"up.ckpt holds weights of shufflenetv1, not of mnasnet$"):
+        of_upstream(file, model="mnasnet")
 
 
 @pytest.fixture
@@ -160,42 +195,6 @@ def net():
 
 def snapshot(net) -> dict[str, np.ndarray]:
     return {name: value.asnumpy().copy() for name, value in net.parameters_dict().items()}
-
-
-def test_junk_in_an_upstream_checkpoint_is_refused(net):
-    file = upstream_file("spnasnet, prefix")
-    file["huaweifeatures.9.0.conv1.conv.weight"] = np.zeros((1, 1), np.float32)
-    del file["huaweioutput.bias"]
-    with pytest.raises(UsageError, match=r"missing: classifier.bias; surplus: huaweifeatures.9.0.conv1.conv.weight"):
-        assign_weights(net, translate("spnasnet", file))
-
-
-def test_two_tensors_for_one_weight_are_refused():
-    file = upstream_file("spnasnet")
-    file["0.conv1.conv.weight"] = file["features.0.conv1.conv.weight"]
-    with pytest.raises(UsageError, match=r"two tensors stand for features\.stem\.conv\.weight"):
-        translate("spnasnet", file)
-
-
-def test_a_lost_group_is_refused():
-    net = create_model("shufflenetv1", CLASSES)
-    file = upstream_file("shufflenetv1")
-    del file["features.3.branch_main_2.2.convs.1.weight"]
-    with pytest.raises(
-        UsageError, match=r"wrong shape: features.stage1.3.project.conv.weight \[320, 40, 1, 1\] instead"
-    ):
-        assign_weights(net, translate("shufflenetv1", file))
-    file["features.3.branch_main_2.2.convs.1.weight"] = np.zeros((160, 39, 1, 1), np.float32)
-    with pytest.raises(UsageError, match=r"groups of features.stage1.3.project.conv.weight have shapes"):
-        translate("shufflenetv1", file)
-
-
-def test_upstream_weights_in_another_form_are_told():
-    symmetric = create_model("shufflenetv1", 2, size="0.5x")
-    assert form_mismatch("shufflenetv1", symmetric).endswith("give --model_options.pooling same")
-    megvii = create_model("shufflenetv1", 2, size="0.5x", pooling="same", shuffle="after")
-    assert form_mismatch("shufflenetv1", megvii).endswith("give --model_options.shuffle before")
-    assert form_mismatch("mnasnet", create_model("mnasnet", 2)) == ""
 
 
 def test_assignment_names_everything_that_does_not_fit_and_changes_nothing(net):
@@ -232,3 +231,79 @@ def test_dropout_counter_is_not_a_weight():
     net.dropout.steps.set_data(Tensor(5, ms.int32))
     assign_weights(net, random_values(net))
     assert int(net.dropout.steps.asnumpy()) == 5
+
+
+def test_loading_is_strict_and_leaves_the_network_alone_when_it_fails(tmp_path):
+    network = nn.SequentialCell(nn.Dense(2, 3), nn.BatchNorm1d(3))
+    good = {name: np.full(value.shape, 0.5, np.float32) for name, value in network.parameters_and_names()}
+    write_checkpoint(tmp_path / "good.ckpt", good, {}, {"model": "net"})
+    assert load_checkpoint(tmp_path / "good.ckpt", network).meta["model"] == "net"
+    cases = {
+        "missing: 0.bias": {name: array for name, array in good.items() if name != "0.bias"},
+        "surplus: 0.extra": {**good, "0.extra": np.ones(1, np.float32)},
+        "wrong shape: 0.weight": {**good, "0.weight": np.ones((3, 5), np.float32)},
+        "wrong type: 0.bias": {**good, "0.bias": np.ones(3, np.float16)},
+    }
+    for number, (message, wrong) in enumerate(cases.items()):
+        path = tmp_path / f"wrong{number}.ckpt"
+        write_checkpoint(path, {name: array * 0 for name, array in wrong.items()}, {}, {"model": "net"})
+        with pytest.raises(UsageError, match=message):
+            load_checkpoint(path, network)
+        assert all((value.asnumpy() == 0.5).all() for _, value in network.parameters_and_names())
+    with pytest.raises(UsageError, match="a checkpoint of net, not of other"):
+        load_checkpoint(tmp_path / "good.ckpt", network, "other")
+
+
+class _Classifier(nn.Cell):
+    def __init__(self, classes: int):
+        super().__init__()
+        self.features = nn.Dense(4, 2)
+        self.classifier = nn.Dense(2, classes)
+
+
+def _arrays(network: nn.Cell) -> dict[str, np.ndarray]:
+    return {name: value.asnumpy().copy() for name, value in network.parameters_and_names()}
+
+
+@pytest.mark.parametrize("has_classifier", [True, False])
+def test_a_classifier_for_other_classes_starts_afresh(tmp_path, has_classifier):
+    arrays = _arrays(_Classifier(5))
+    if not has_classifier:
+        arrays = {name: array for name, array in arrays.items() if name.startswith("features.")}
+    write_checkpoint(tmp_path / "five.ckpt", arrays, {}, {"model": "net"})
+    network = _Classifier(3)
+    fresh = _arrays(network)
+    assert load_pretrained(tmp_path / "five.ckpt", network) == ["classifier.weight", "classifier.bias"]
+    for name, array in _arrays(network).items():
+        expected = fresh[name] if name.startswith("classifier.") else arrays[name]
+        np.testing.assert_array_equal(array, expected, err_msg=name)
+
+
+def test_a_classifier_for_as_many_classes_is_taken_over(tmp_path):
+    arrays = _arrays(_Classifier(3))
+    write_checkpoint(tmp_path / "three.ckpt", arrays, {}, {"model": "net"})
+    network = _Classifier(3)
+    assert load_pretrained(tmp_path / "three.ckpt", network) == []
+    for name, array in _arrays(network).items():
+        np.testing.assert_array_equal(array, arrays[name], err_msg=name)
+
+
+def test_all_else_of_pretrained_weights_is_strict(tmp_path):
+    good = _arrays(_Classifier(5))
+    cases = {
+        "missing: features.bias": {name: array for name, array in good.items() if name != "features.bias"},
+        "surplus: head.weight": {**good, "head.weight": np.ones(1, np.float32)},
+        "wrong shape: features.weight": {**good, "features.weight": np.ones((3, 4), np.float32)},
+        "wrong shape: classifier.weight": {**good, "classifier.weight": np.ones((5, 7), np.float32)},
+    }
+    network = _Classifier(3)
+    fresh = _arrays(network)
+    for number, (message, wrong) in enumerate(cases.items()):
+        path = tmp_path / f"wrong{number}.ckpt"
+        write_checkpoint(path, wrong, {}, {"model": "net"})
+        with pytest.raises(UsageError, match=message):
+            load_pretrained(path, network)
+        for name, array in _arrays(network).items():
+            np.testing.assert_array_equal(array, fresh[name], err_msg=name)
+    with pytest.raises(UsageError, match="is a checkpoint of net, not of other"):
+        load_pretrained(path, network, "other")
