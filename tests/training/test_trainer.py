@@ -322,6 +322,7 @@ def crash(*_: object) -> None:
 
 def test_a_start_that_fails_leaves_the_run_as_it_was(short, monkeypatch):
     """Refused, crashed in the first step, or with a loss that is no number after it."""
+    (short / "metrics.csv").write_text("as somebody left it\n")
     before = contents(short)
     again = ["--resume", str(short), "--max_steps", "0", "--lr", "0.5", "--epochs", "9"]
     with pytest.raises(UsageError, match="state of another optimizer"):
@@ -436,6 +437,19 @@ def test_in_another_world_a_run_keeps_its_images_and_epochs_and_takes_that_world
     assert [float(row["lr"]) for row in table[1:]] == [rates[epoch * updates - 1] for epoch in range(2, epochs + 1)]
     done = [int(row["step"]) for row in table]
     assert (done[0], done[1] - 8, done[2] - done[1]) == (6, left * updates // steps, updates)
+
+
+def test_a_window_of_other_batches_is_begun_again(runs, tmp_path, idle):
+    """Of 4 images it held one batch; in its place come two of 2, and their update is the second one."""
+    runs.stop(tmp_path, 3, "--epochs", "1", "--accumulate", "2", val=False)
+    assert newest(tmp_path).state["accumulated_batches"] == 1
+    runs.start(tmp_path, "--resume", "auto", "--batch_size", "2", "--max_steps", "2", val=False)
+    assert newest(tmp_path).meta["position"]["step"] == 8 // 2 + 2
+    step = runs.trainers[-1]._step
+    for total in step.gradients.sums:
+        total.set_data(Tensor(np.ones(total.shape, np.float32)))
+    step.begin_at(0, 0)
+    assert not any(total.asnumpy().any() for total in step.gradients.sums)
 
 
 def test_a_window_and_a_loss_scale_that_mean_nothing_any_more_begin_afresh(runs, tmp_path, no_picture, capsys):
