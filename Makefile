@@ -15,13 +15,15 @@ RUN ?= runs/$(RECIPE)-$(NOW)
 # tests/conftest.py says which files come first.
 WORKERS ?= 2
 SPOS ?= runs/spos-$(NOW)
+TRANSFER ?= runs/transfer-$(NOW)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart spos-tutorial test test-all mutants lint format bench clean
+.PHONY: help quickstart spos-tutorial transfer-tutorial test test-all mutants lint format bench clean
 
 help:
 	@echo "make quickstart     set up, train a network on the digits, evaluate it (about three minutes; NETWORK=mnasnet: that one)"
 	@echo "make spos-tutorial  SPOS on the digits: train a supernet, search it, train what was found (about six minutes)"
+	@echo "make transfer-tutorial  a network of the digits 0-4 learns 5-9 (about two minutes)"
 	@echo "make test           set up and run the tests (CPU only)"
 	@echo "make test-all       the same with the slow suites, the C++ tests under sanitizers, and its linters"
 	@echo "make mutants        wrong lines put into the pure modules: which do their tests notice? (MODULE=src/files.py: one)"
@@ -55,6 +57,15 @@ spos-tutorial: $(VENV)/.ready
 	@"$(BIN)/python" train.py --config_path "$(SPOS)/search/best.yaml" --data_path "$(DATA)" --run_dir "$(SPOS)/found"
 	@echo
 	@echo "Look at   $(SPOS)/search/index.html, candidates.csv and best.yaml; $(SPOS)/found/curves.png"
+
+transfer-tutorial: $(VENV)/.ready
+	@for digits in 0-4 5-9; do "$(BIN)/python" -m src.data.sample "$(DATA)_$$digits" --classes $$digits || exit; done
+	@"$(BIN)/python" train.py --config_path quickstart --data_path "$(DATA)_0-4" --run_dir "$(TRANSFER)/first"
+	@"$(BIN)/python" train.py --config_path transfer_digits --pretrained "$(TRANSFER)/first" --data_path "$(DATA)_5-9" \
+		--run_dir "$(TRANSFER)/second"
+	@"$(BIN)/python" predict.py "$(DATA)_5-9/val/7" --checkpoint_path "$(TRANSFER)/second" --sheet "$(TRANSFER)/sheet.png"
+	@echo
+	@echo "Look at   $(TRANSFER)/second/curves.png and sheet.png; docs/transfer.md"
 
 test: $(VENV)/.ready
 	@"$(BIN)/python" -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -37,9 +37,9 @@ log = logging.getLogger("src.train")
 
 
 def main(argv: list[str]) -> None:
-    config = parse_arguments(argv, "train", cards_of)
+    config = build.with_weights(parse_arguments(argv, "train", cards_of))
     if told := build.network_told(config):
-        config = parse_arguments([*argv, *told], "train", cards_of)
+        config = build.with_weights(parse_arguments([*argv, *told], "train", cards_of))
     if not config.model:
         line = shlex.join(["python", "train.py", "--model", "NAME", *argv])
         raise UsageError(

@@ -23,9 +23,11 @@ from mindspore import Parameter, Tensor, nn, ops
 
 import eval as evaluation_program
 import export as export_program
+import predict as prediction_program
 import search as search_program
 import train as training_program
 from src.data.dataset import EvalData, TrainData
+from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.models.layers import Dropout, weights
@@ -38,6 +40,7 @@ from src.supernet import path_parts, search_report
 from src.supernet.path_sgd import PathSGD
 from src.training import reporter
 from src.training.evaluation import Evaluation, Evaluator
+from src.training.prediction import Answer
 from src.training.step import TrainStep
 from src.training.trainer import Trainer
 from tests.images import class_folders, encode, photo
@@ -100,6 +103,10 @@ class Programs:
     def eval(self, words: Sequence[str]) -> View:
         """What eval.py has given its evaluator, and the files it has written."""
         return self._described(evaluation_program, words, lambda: of_evaluation(self.seen))
+
+    def predict(self, words: Sequence[str]) -> View:
+        """What predict.py asks its network, and the picture it draws."""
+        return self._described(prediction_program, words, lambda: of_prediction(self.seen))
 
     def search(self, words: Sequence[str]) -> View:
         """The search of search.py, what scores its paths, and the files it has written."""
@@ -167,6 +174,7 @@ class Programs:
         patch.setitem(spaces.LAYOUTS, "mini", MINI)
         self._stand_in_for_the_search()
         patch.setattr(export_program, "export", lambda source, options, target: seen.update(source=source))
+        self._stand_in_for_predictions()
         report = evaluation_program.report
         patch.setattr(report, "write_json", lambda results, best, path: seen.update(json=str(path)))
         patch.setattr(report, "write_csv", lambda results, path: seen.update(csv=str(path)))
@@ -176,6 +184,17 @@ class Programs:
             return "table", "picture"
 
         patch.setattr(report, "write_per_class", write_per_class)
+
+    def _stand_in_for_predictions(self) -> None:
+        seen, patch = self.seen, self.patch
+
+        def answers(network: nn.Cell, paths: Sequence[Path], preprocessing: Preprocessing, **how: int) -> list[Answer]:
+            seen.update(asked=paths, preprocessing=preprocessing, how=how)
+            return [Answer(path, ((2, 0.75), (0, 0.25))) for path in paths]
+
+        patch.setattr(prediction_program, "answers", answers)
+        patch.setattr(prediction_program, "write_json", lambda path, content: seen.update(json=str(path)))
+        patch.setattr("src.runs.sheet.draw_sheet", lambda images, path: seen.update(sheet=str(path), drawn=len(images)))
 
     def _stand_in_for_the_search(self) -> None:
         seen, patch = self.seen, self.patch
@@ -409,6 +428,17 @@ def of_training(parts: View) -> View:
         view["paths.range"] = (parts["domain"].low.tolist(), parts["domain"].high.tolist())
         view["paths.seed"] = parts["seed_of_paths"]
     return view
+
+
+def of_prediction(seen: View) -> View:
+    return {
+        "asked": tuple("/".join(path.parts[-3:]) for path in seen["asked"]),
+        **_prefixed("how", seen["how"]),
+        **_prefixed("preprocessing", dataclasses.asdict(seen["preprocessing"])),
+        "written.json": seen.get("json"),
+        "written.sheet": seen.get("sheet"),
+        "sheet.images": seen.get("drawn"),
+    }
 
 
 def of_run(seen: View) -> View:

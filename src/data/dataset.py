@@ -164,6 +164,12 @@ class EvalData:
         for step, (images, labels) in enumerate(_batches(pipeline, self.preprocessing)):
             yield images, labels, min(self.batch_size, self.total - step * self.batch_size)
 
+    def pipeline(self) -> ds.Dataset:
+        """The MindSpore data set of this rank's images (columns ``image`` and ``label``), each once: the last batch may
+        be smaller."""
+        transforms = [*eval_transforms(self.preprocessing), normalization(self.preprocessing)]
+        return _pipeline(self.files, transforms, self.batch_size, self.workers)
+
 
 def _pipeline(files: Images, transforms: list, batch_size: int, workers: int) -> ds.Dataset:
     ds.config.set_prefetch_size(_BATCHES_AHEAD)

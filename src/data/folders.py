@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from src.data.images import SUFFIXES, is_image_name
@@ -185,6 +186,33 @@ def list_images(split_dir: Path, class_index: dict[str, int]) -> Images:
             files = sorted(entry.name for entry in entries if is_image_name(entry.name) and entry.is_file())
         images += [(split_dir / name / file, label) for file in files]
     return images
+
+
+def find_images(words: Sequence[str]) -> list[Path]:
+    """The files that names of images, folders and patterns (``*``, ``**``) stand for, each once, in that order; of a
+    folder all images in it and below, sorted.
+
+    Raises:
+        UsageError: none are given, or one stands for nothing.
+    """
+    if not words:
+        raise UsageError("which images? Name files, folders, or patterns such as 'photos/*.jpg'")
+    found: dict[Path, None] = {}
+    for word in words:
+        path = Path(word).expanduser()
+        at = Path(path.anchor)
+        matches = [path] if path.exists() else sorted(at.glob(str(path.relative_to(at))))
+        if not matches:
+            raise UsageError(f"{word}: there is no such image, folder or pattern")
+        images = [file for match in matches for file in (_images_below(match) if match.is_dir() else [match])]
+        if not images:
+            raise UsageError(f"{word} holds no image ({' '.join(SUFFIXES)})")
+        found |= dict.fromkeys(images)
+    return list(found)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("[!.]*") if is_image_name(path.name) and not path.is_dir())
 
 
 def _folders(folder: Path) -> list[str]:

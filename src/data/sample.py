@@ -3,13 +3,15 @@
 The 1,797 handwritten digits that come with scikit-learn (8 x 8 pixels, 16 grays; E. Alpaydin and C. Kaynak, UCI
 Optical Recognition of Handwritten Digits) become ``train/<digit>/`` (1,437) and ``val/<digit>/`` (360), every digit
 in the same proportion. They are enlarged to 32 x 32 with a smooth (bicubic) kernel: the smallest input the networks
-take, without the blocks that nearest-neighbour enlarging would draw.
+take, without the blocks that nearest-neighbour enlarging would draw. ``--classes 0-4`` writes some of the digits.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,15 @@ from src.files import replacing
 IMAGE_SIZE = 32
 VAL_IMAGES = 360
 SPLIT_SEED = 1
+DIGITS = range(10)
 _WHITE = 16  # brightest gray of the scans
 
 
-def sample_images() -> dict[str, np.ndarray]:
-    """Path inside the sample (``val/7/0042.png``) to a uint8 [32, 32] image, for all 1,797 digits."""
+def sample_images(classes: Collection[int] = DIGITS) -> dict[str, np.ndarray]:
+    """Path inside the sample (``val/7/0042.png``) to a uint8 [32, 32] image, of all 1,797 digits or of some classes.
+
+    An image stands in the same split whatever other digits are asked for.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -37,16 +43,20 @@ def sample_images() -> dict[str, np.ndarray]:
     return {
         f"{split[number]}/{digits.target[number]}/{number:04d}.png": _enlarge(digits.images[number])
         for number in numbers
+        if digits.target[number] in classes
     }
 
 
-def write_sample(folder: str | os.PathLike) -> None:
+def write_sample(folder: str | os.PathLike, classes: Collection[int] = DIGITS) -> tuple[int, int]:
     """Writes the sample, or completes it; a folder that holds it already is left as it is.
+
+    Returns:
+        How many images it has for training and for validation.
 
     Raises:
         UsageError: the folder holds something else.
     """
-    folder, images = Path(folder), sample_images()
+    folder, images = Path(folder), sample_images(classes)
     present = set()
     if folder.exists():
         present = {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if not path.is_dir()}
@@ -58,6 +68,17 @@ def write_sample(folder: str | os.PathLike) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, is_flushed=False) as unfinished:
             Image.fromarray(images[name]).save(unfinished, "PNG")
+    validation = sum(name.startswith("val/") for name in images)
+    return len(images) - validation, validation
+
+
+def _digits(text: str) -> list[int]:
+    """``0-4`` or ``1,3,5-9`` as digits."""
+    ranges = [re.fullmatch(r"([0-9])(?:-([0-9]))?", part) for part in text.split(",")]
+    found = {digit for ends in ranges if ends for digit in range(int(ends[1]), int(ends[2] or ends[1]) + 1)}
+    if not all(ranges) or len(found) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} names no two digits or more: write 0-4 or 1,3,5-9")
+    return sorted(found)
 
 
 def _enlarge(scan: np.ndarray) -> np.ndarray:
@@ -77,9 +98,14 @@ def main(argv: list[str]) -> None:
     """The command line; see the module's description."""
     parser = argparse.ArgumentParser(prog="python -m src.data.sample", description="Write the sample data set.")
     parser.add_argument("folder", metavar="DIR", help="where train/ and val/ are written")
-    folder = parser.parse_args(argv).folder
-    write_sample(folder)
-    print(f"{folder}: 1437 training and 360 validation images of the digits 0-9, {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
+    parser.add_argument("--classes", type=_digits, default=list(DIGITS), metavar="0-4", help="digits it has (0-9)")
+    given = parser.parse_args(argv)
+    trained, validated = write_sample(given.folder, given.classes)
+    digits = " ".join(map(str, given.classes)) if len(given.classes) < len(DIGITS) else "0-9"
+    print(
+        f"{given.folder}: {trained} training and {validated} validation images of the digits {digits}, "
+        f"{IMAGE_SIZE} x {IMAGE_SIZE} pixels"
+    )
 
 
 if __name__ == "__main__":

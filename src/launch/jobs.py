@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -141,10 +140,6 @@ def device_count(target: str, environment: Mapping[str, str]) -> int | None:
 
 def transfer(call: Call) -> Options:
     """Training on the CPU from a checkpoint of another data set."""
-    folder = call.words["DATA_PATH"]
-    if not (Path(call.data_path()) / "train").is_dir():
-        split = shlex.join(["python", "-m", "src.data.split", folder, f"{folder.rstrip('/')}_split"])
-        raise UsageError(f"{folder!r} has no train/ and val/; make a folder that has: {split}")
     return training(call, [*call.device(), "--is_distributed", "False", "--pretrained", checkpoint_of(call)])
 
 

@@ -109,6 +109,9 @@ def parse_arguments(argv: list[str], program: str, cards_of: Callable[[str], Car
             raise SystemExit(0)
         flag, has_value, text = _flag_of(word)
         flag = _as_spelled(word, flag, upstream, [text] if has_value else words[:1])
+        if not flag and "images" in keys_of(program):
+            ours["images"] = [*ours.get("images", []), word]
+            continue
         if not flag and ("" not in upstream or "" in theirs):
             raise UsageError(f"{word!r} stands alone; values are given as --key value (see --help)")
         if flag and not has_value:

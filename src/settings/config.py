@@ -13,6 +13,8 @@ from src.errors import UsageError, nearest
 from src.settings.recipes import digits_network, find_recipe
 from src.settings.run_folders import CHECKPOINTS, CONFIG_FILE
 from src.settings.sections import SECTIONS, Section
+from src.settings.upstream_flags import flags_of
+from src.settings.values import as_boolean, as_text
 from src.settings.yaml_text import read_yaml, to_yaml
 
 # A recipe may say these besides the schema's keys: what it is, and figures published by others.
@@ -159,7 +161,7 @@ def limits_of(key: str) -> str:
 def _of_file(written: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
     """Keys and values in a file of this version or an earlier one, and a line on each value that is no more."""
     values, notes = {}, []
-    for key, value in written.items():
+    for key, value in _in_our_words(written, where).items():
         if key in FORMER_KEYS and value == FORMER_KEYS[key]:
             continue
         if isinstance(value, str) and value in RETIRED.get(key, {}):
@@ -167,6 +169,26 @@ def _of_file(written: Mapping[str, Any], where: str) -> tuple[dict[str, Any], li
             value = RETIRED[key][value]
         values[key] = coerce(str(key), value, where)
     return values, notes
+
+
+def _in_our_words(written: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """``written`` with the keys that the network's original had in its file (``dataset_path``) as ours.
+
+    Raises:
+        UsageError: a key under two names with two values.
+    """
+    table = flags_of("train", str(written.get("model", "")))
+    theirs = {str(key): value for key, value in written.items() if key not in DEFAULTS and key in table}
+    given = {key: as_text(value) for key, value in theirs.items()}
+    meant: dict[str, Any] = {}
+    for name, flag in table.items():
+        if name not in theirs:
+            continue
+        spelled = table[name].spells
+        if spelled in written and as_text(written[spelled]) != given[name]:
+            raise UsageError(f"{where}: {name} and {spelled} are one key with two values: leave one of them out")
+        meant |= flag.meaning(as_boolean(theirs[name]) if flag.is_switch else given[name], given)
+    return {**meant, **{key: value for key, value in written.items() if key not in theirs}}
 
 
 def saved_config(written: Mapping[str, Any], where: str) -> Config:

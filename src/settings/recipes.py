@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 from src.errors import UsageError, nearest
-from src.settings.upstream.flag import devices
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE_FOLDER = ROOT / "configs"
+TO_EDIT = ("transfer_config", "gpu_default_config")  # ShuffleNetV1's, at the top, where its document has them
 
 
 def network_of(recipe: Path) -> str:
@@ -51,24 +51,17 @@ def digits_recipes() -> list[str]:
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe by path, by its name in ``configs/`` with or without ``.yaml``, or by that of an original's file."""
-    for path in (Path(name), ROOT / name, RECIPE_FOLDER / name, RECIPE_FOLDER / f"{name}.yaml"):
+    """A recipe by path, by that below the top folder, or by its name in ``configs/``, with or without ``.yaml``."""
+    places = [Path(name), ROOT / name, RECIPE_FOLDER / name, RECIPE_FOLDER / f"{name}.yaml"]
+    if name in TO_EDIT:
+        places.append(ROOT / f"{name}.yaml")
+    for path in places:
         if path.is_file():
             return path
-    if recipe := "digits" if digits_network(name) else _of_original(name):
-        return RECIPE_FOLDER / f"{recipe}.yaml"
+    if digits_network(name):
+        return RECIPE_FOLDER / "digits.yaml"
     recipes = [path.stem for path in sorted(RECIPE_FOLDER.glob("*.yaml"))] + digits_recipes()
     raise UsageError(f"there is no configuration {name!r}{nearest(name, recipes)}; `ls configs` shows the recipes")
-
-
-def _of_original(name: str) -> str:
-    """The recipe that stands for a configuration file of an original, or ``""``: ShuffleNetV1's, named in commands."""
-    several = devices().isdecimal() and int(devices()) > 1
-    recipes = {
-        "transfer_config.yaml": "shufflenetv1_transfer",
-        "gpu_default_config.yaml": "shufflenetv1_gpu_8p" if several else "shufflenetv1_gpu_1p",
-    }
-    return recipes.get(Path(name).name, "")
 
 
 def named_network(recipe: str) -> str:

@@ -260,7 +260,7 @@ class Folder(Section):
 class Running(Section):
     """training run"""
 
-    pretrained: Text = _key("", "checkpoint whose weights start the run, ours or upstream's; a classifier for other classes starts afresh")
+    pretrained: Text = _key("", "checkpoint whose weights start the run, ours or upstream's, or a run for its best; a classifier for other classes starts afresh")
     val_share: Number = _key(0.0, "share of each class's training images that validates where there is no val folder (0: none)", ge=0, lt=1)
     max_steps: Whole = _key(0, "stop after so many updates in all (0: no limit)", ge=0)
     sync_batch_norm: Switch = _key(False, "data parallel: batch-norm statistics over all ranks' images instead of each rank's")
@@ -284,12 +284,24 @@ class Checkpoint(Section):
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a model's deprecated method json() makes room for our key
 
-    class Evaluation(Section):
+    class Results(Section):
         """results"""
 
-        per_class: Switch = _key(False, "per-class table and confusion matrix beside the checkpoint's results")
         json: Text = _key("", "file for the results as JSON")
-        csv: Text = _key("", "file for the results as CSV, one row per checkpoint")
+
+
+class Evaluation(Section):
+    """evaluation"""
+
+    per_class: Switch = _key(False, "per-class table and confusion matrix beside the checkpoint's results")
+    csv: Text = _key("", "file for the results as CSV, one row per checkpoint")
+
+
+class Prediction(Section):
+    """predictions"""
+
+    images: Words = _key([], "image files, folders of them, patterns such as photos/*.jpg; predict.py takes them without the flag too")
+    sheet: Text = _key("", "file for a contact sheet (PNG): the images with what is said of them")
 
 
 class Depth(Section):
@@ -358,7 +370,9 @@ SECTIONS: tuple[type[Section], ...] = (
     Depth,
     Supernet,
     Checkpoint,
+    Results,
     Evaluation,
+    Prediction,
     Search,
 )
 # Whose keys a program has a use for; those of the others it refuses.
@@ -366,7 +380,8 @@ PROGRAMS: dict[str, tuple[type[Section], ...]] = {
     "train": (
         Network, Data, Augmentation, Loss, Optimizer, Schedule, Update, Machine, Folder, Running, Depth, Supernet,
     ),
-    "eval": (Network, Data, Loss, Machine, Checkpoint, Evaluation),
+    "eval": (Network, Data, Loss, Machine, Checkpoint, Results, Evaluation),
+    "predict": (Network, Data, Machine, Checkpoint, Results, Prediction),
     "export": (Network, Data, Machine, Checkpoint),
     "search": (Network, Data, Machine, Folder, Supernet, Search),
 }  # fmt: skip

@@ -24,7 +24,7 @@ from src.machine.ranks import World
 from src.models import create_model, get_entry, options_of
 from src.models.layers import seed_dropout
 from src.runs.checkpoint import SUFFIX, read_checkpoint, verify
-from src.runs.folder import stored_split
+from src.runs.folder import checkpoints_of, stored_split
 from src.runs.log import record
 from src.runs.trained import Trained
 from src.settings.config import Config
@@ -84,6 +84,22 @@ def from_weights_alone(config: Config) -> Config:
         )
     print(f"note: --resume {file}: holds weights alone; a new run starts from them, at epoch 0, as with --pretrained")
     return config.replace(resume="", pretrained=config.resume)
+
+
+def with_weights(config: Config) -> Config:
+    """The configuration with the file that ``pretrained`` means, of a run its best.
+
+    Raises:
+        UsageError: no such file, or several.
+    """
+    if not config.pretrained or config.resume:
+        return config
+    path, *more = checkpoints_of(config.pretrained, "--pretrained")
+    if more:
+        raise UsageError(
+            f"--pretrained {config.pretrained} holds {len(more) + 1} checkpoints: name one of them, or a run folder"
+        )
+    return config.replace(pretrained=str(path))
 
 
 def network_told(config: Config) -> list[str]:

@@ -83,3 +83,18 @@ def test_other_content_is_never_touched(tmp_path, name):
         write_sample(tmp_path)
     assert mine.read_bytes() == b"precious"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+
+def test_some_digits_stand_where_they_stand_in_the_whole(tmp_path, capsys):
+    main([str(tmp_path / "some"), "--classes", "8-9,1"])
+    assert "some: 429 training and 107 validation images of the digits 1 8 9, 32" in capsys.readouterr().out
+    written = {path.relative_to(tmp_path / "some").as_posix() for path in (tmp_path / "some").rglob("*.png")}
+    assert written == {name for name in sample_images() if name.split("/")[1] in "189"}
+
+
+@pytest.mark.parametrize("text", ["", "x", "3", "4-2", "0-10", "1,,2", "0-4;6"])
+def test_what_names_no_digits_is_refused(tmp_path, text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "some"), f"--classes={text}"])
+    assert "names no two digits or more" in capsys.readouterr().err
+    assert not (tmp_path / "some").exists()

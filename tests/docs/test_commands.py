@@ -30,6 +30,7 @@ COMMANDS = [(page, command, around) for page in PAGES for command, around in com
 RUN_BY = {
     "train.py": ("e2e/test_networks.py", "train.main("),
     "eval.py": ("e2e/test_networks.py", "evaluation.main("),
+    "predict.py": ("e2e/test_prediction_program.py", "predict.main("),
     "export.py": ("export/test_files.py", "export.main("),
     "search.py": ("e2e/test_spos_tutorial.py", "search.main("),
     "summary.py": ("models/test_summary.py", "summary.main("),
@@ -55,6 +56,7 @@ RUN_BY = {
     "ascend310_infer/build.sh": ("e2e/test_infer_310.py", '"build.sh"'),
     "ascend310_infer/out/main": ("e2e/test_infer_310.py", '"out"'),
     "quickstart": ("docs/test_commands.py", "typed_from_top_to_bottom"),
+    "transfer-tutorial": ("e2e/test_transfer.py", "train.main("),
     "spos-tutorial": ("e2e/test_spos_tutorial.py", "search.main("),
     ".venv/bin/activate": ("docs/test_commands.py", "typed_from_top_to_bottom"),
 }
@@ -145,7 +147,7 @@ def refused_python(words: list[str]) -> str:
             options_of(arguments.model, options)
     elif program == "export.py":
         parse_export(rest)
-    elif name in ("train", "eval", "search"):
+    elif name in ("train", "eval", "predict", "search"):
         parse_arguments(split_command(rest, name)[2] if name == "search" else rest, name)
     else:
         return gone or missing_flags(rest, program)

@@ -16,6 +16,7 @@ from src.errors import UsageError
 from src.runs.checkpoint import read_checkpoint, write_checkpoint
 from src.runs.folder import checkpoints_of
 from tests.images import class_folders
+from transfer_dataset_process import create_flower_dataset
 
 SMALL = ["--batch_size", "8", "--epochs", "1", "--workers", "1", "--check_data", "False", "--mode", "pynative"]
 
@@ -114,3 +115,37 @@ def test_what_cannot_be_split_is_refused_before_the_run(tiny_model, tmp_path, cl
     with pytest.raises(UsageError, match=complaint):
         train.main([str(word) for word in words])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_gives_its_best_weights_and_its_network(taught, flowers, tmp_path, capsys):
+    words = ["--config_path", "transfer", "--pretrained", taught, "--data_path", flowers, "--run_dir", tmp_path / "run"]
+    train.main([str(word) for word in [*words, "--image_size", "32", *SMALL]])
+    said = capsys.readouterr().out
+    (checkpoint,) = checkpoints_of(str(taught))
+    assert f"starting from the weights of {checkpoint} without its classifier.weight" in said
+    assert "tiny on CPU" in said and "25 training images of 5 classes" in said
+    assert "freeze lasts to the end of the run" in said
+    with pytest.raises(UsageError, match="holds 2 checkpoints: name one of them, or a run folder"):
+        (tmp_path / "two").mkdir()
+        for name in ("1.ckpt", "2.ckpt"):
+            shutil.copy(checkpoint, tmp_path / "two" / name)
+        train.main(["--model", "tiny", "--pretrained", str(tmp_path / "two"), "--data_path", str(flowers)])
+
+
+def test_the_documents_data_set_is_split_preprocessed_and_seeded(flowers, tmp_path):
+    config = tmp_path / "transfer_config.yaml"
+    config.write_text(
+        f"{{model: shufflenetv1, dataset_path: {flowers}, val_share: 0.2, batch_size: 4, image_size: 32}}"
+    )
+    split_anew = [create_flower_dataset(config_path=str(config)) for _ in range(2)]
+    read = [[list(part.create_tuple_iterator(output_numpy=True)) for part in parts] for parts in split_anew]
+    for batches, again in zip(*read, strict=True):
+        for batch, same in zip(batches, again, strict=True):
+            assert batch[0].dtype == np.float32 and batch[0].shape[1:] == (3, 32, 32)
+            np.testing.assert_array_equal(batch[0], same[0])
+    train_labels, eval_labels = ([int(label) for batch in part for label in batch[1]] for part in read[0])
+    assert sorted(eval_labels) == [0, 1, 2, 3, 4] and len(train_labels) == 24 and train_labels != sorted(train_labels)
+    halves = [create_flower_dataset(2, rank, str(flowers), str(config))[0].get_dataset_size() for rank in (0, 1)]
+    assert halves == [3, 3]
+    with pytest.raises(UsageError, match="which images"):
+        create_flower_dataset()

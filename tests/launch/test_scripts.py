@@ -371,7 +371,6 @@ def test_the_words_of_another_originals_script_are_told_whose_they_are(line, who
             "2 ranks, but table.json names 8 cards of this machine; type: bash"
             " scripts/run_distribute_train_ascend.sh table.json 8 data --model spnasnet",
         ),
-        ("run_transfer.sh 'my flowers/' net", "python -m src.data.split 'my flowers/' 'my flowers_split'"),
         ("run_standalone_train_cpu.sh data missing_8p", "there is no configuration 'missing_8p'"),
         ("run_standalone_train_cpu.sh data --model unheard_of", "there is no recipe of unheard_of; give one"),
         # too few words, and too many
@@ -400,7 +399,6 @@ def test_the_words_of_another_originals_script_are_told_whose_they_are(line, who
     ],
 )
 def test_wrong_words_are_told_what_is_right(place, line, said):
-    (place / "my flowers").mkdir()
     for name in ("davinci0", "davinci1", "davinci_manager"):
         if "table.json" not in line:
             (place / "dev" / name).touch()

@@ -35,6 +35,7 @@ BASES = {
     "--warmup_epochs 2 --lr_init 0.02 --lr_schedule linear --loss_scale_mode fixed --workers 3 --check_data False",
     "loop": "--model tiny --data_path {photos} --batch_size 4 --epochs 6 --keep_checkpoint_max 50 --check_data False",
     "eval": "--checkpoint_path {checkpoint} --workers 3 --check_data False",
+    "predict": "--checkpoint_path {checkpoint} --images {photos}/val/class1",
     "search": "--supernet {supernet} --data_path {photos} --search_population 9 --search_generations 4 "
     "--search_retain 5 --workers 3 --check_data False",
     "export": "--checkpoint_path {checkpoint}",
@@ -462,8 +463,11 @@ ROWS = [
         {"source.checkpoint": Path("{another}"), "preprocessing.mean": (0.2, 0.3, 0.4)},
     ),
     Row("per_class", True, "eval", {"eval.with_confusion": True, "written.per_class": Differs}),
-    Row("json", "{folder}/results.json", "eval", {"written.json": "{folder}/results.json"}),
+    Row("json", "{folder}/results.json", "eval predict", {"written.json": "{folder}/results.json"}),
     Row("csv", "{folder}/results.csv", "eval", {"written.csv": "{folder}/results.csv"}),
+    # -- predictions
+    Row("images", "{photos}/val/class0/0.jpg", "predict", {"asked": ("val/class0/0.jpg",)}),
+    Row("sheet", "{folder}/sheet.png", "predict", {"written.sheet": "{folder}/sheet.png", "sheet.images": 5}),
     # -- supernet
     Row(
         "train_supernet",

@@ -21,6 +21,8 @@ JOBS = {
     "spos_supernet_digits": "make spos-tutorial",
     "spos_search": "search.py",
     "spos_search_digits": "make spos-tutorial",
+    "transfer": "train.py --model NAME --pretrained FILE",
+    "transfer_digits": "make transfer-tutorial",
 }
 SUPERNETS = [recipe for recipe, config in CONFIGS.items() if config.train_supernet]
 NETWORKS = {recipe: config for recipe, config in CONFIGS.items() if config.model and recipe not in SUPERNETS}

@@ -8,6 +8,7 @@ import pytest
 from src.errors import UsageError
 from src.settings.command_line import parse_arguments
 from src.settings.config import DEFAULTS, load_config
+from src.settings.recipes import RECIPE_FOLDER
 from src.settings.upstream_flags import FLAGS, family_of, flags_of
 from src.settings.yaml_text import flow
 
@@ -647,18 +648,26 @@ def test_lr_init_is_the_peak_of_two_networks_unless_that_is_given_too(words, lr,
 
 
 @pytest.mark.parametrize(
-    ("file", "devices", "recipe"),
-    [
-        ("./transfer_config.yaml", "1", "shufflenetv1_transfer"),
-        ("gpu_default_config.yaml", "1", "shufflenetv1_gpu_1p"),
-        ("./gpu_default_config.yaml", "8", "shufflenetv1_gpu_8p"),
-        ("gpu_default_config.yaml", "many", "shufflenetv1_gpu_1p"),
-    ],
+    ("file", "recipe"),
+    [("transfer_config.yaml", "shufflenetv1_transfer"), ("./gpu_default_config.yaml", "shufflenetv1_gpu_1p")],
 )
-def test_shufflenets_configuration_files_are_known_by_name(monkeypatch, file, devices, recipe):
-    monkeypatch.delenv("OMPI_COMM_WORLD_SIZE", raising=False)
-    monkeypatch.setenv("RANK_SIZE", devices)
+def test_shufflenets_configuration_files_hold_its_recipes_until_they_are_edited(monkeypatch, tmp_path, file, recipe):
+    monkeypatch.chdir(tmp_path)  # found from anywhere
     assert dict(parse_arguments([f"--config_path={file}"], "train")) == dict(load_config(recipe))
+
+
+def test_a_file_is_edited_in_the_words_of_its_document(tmp_path):
+    edited = tmp_path / "transfer_config.yaml"
+    text = (RECIPE_FOLDER.parent / "transfer_config.yaml").read_text()
+    assert text.count('resume: ""\ndataset_path: ""\n') == 1
+    text = text.replace('resume: ""\ndataset_path: ""', "resume: net.ckpt\ndataset_path: flowers\nmodel_size: 0.5x")
+    edited.write_text(text.replace("epochs: 100", "epoch_size: 7").replace("model_options: {pooling: same}\n", ""))
+    config = load_config(edited)
+    assert (config.resume, config.data_path, config.epochs) == ("net.ckpt", "flowers", 7)
+    assert config.model_options == {"size": "0.5x"} and config.val_share == 0.2
+    edited.write_text("{model: shufflenetv1, epochs: 100, epoch_size: 7}")
+    with pytest.raises(UsageError, match=r"transfer_config.yaml: epoch_size and epochs are one key with two values"):
+        load_config(edited)
 
 
 @pytest.mark.parametrize("flag", ["--dataset_path=", "--train_dataset_path=", "--eval_dataset_path="])
