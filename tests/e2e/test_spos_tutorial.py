@@ -160,7 +160,7 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(photos, trained, tmp_pat
         (f"--supernet {trained} --search_constraints '{{flops: [0, 0.01]}}'", "flops can be from"),
         (f"--supernet {trained} --search_constraints '{{flops: 1}}'", r"must be \[low, high\]"),
         (f"--supernet {trained} --search_constraints '{{latency: [0, 1]}}'", "latency needs --latency_table"),
-        (f"--supernet {trained} --search_population 1", "search_retain 6 must be 2 to search_population, which is 1"),
+        (f"--supernet {trained} --search_population 1", "search_retain 10 must be 2 to search_population, which is 1"),
         (f"--supernet {trained} --data_path nowhere", "nowhere is not a folder"),
     ]:
         with pytest.raises(UsageError, match=message):
