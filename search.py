@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.data.dataset import EvalData
+from src.data.folders import Images
+from src.data.split import HELD_OUT_FILE, fingerprint
 from src.errors import UsageError, run
 from src.files import sha256
 from src.machine.ranks import all_reduce_sum, leave
 from src.machine.stop import StopRequest
 from src.runs.checkpoint import SUFFIX, read_checkpoint
-from src.runs.folder import LAST, checkpoints_of
+from src.runs.folder import LAST, checkpoints_of, stored_split
 from src.runs.log import progress, record
 from src.runs.run import Run, started
 from src.runs.trained import Trained
@@ -34,7 +36,7 @@ from src.space.evolution import Search
 from src.space.journal import Journal
 from src.space.spaces import Space, from_genes
 from src.supernet import search_report
-from src.supernet.path_parts import calibration_images, operators_of, space_of, split_held_out, supernet_of
+from src.supernet.path_parts import calibration_images, held_out_of, operators_of, space_of, supernet_of
 from src.supernet.recalibration import PathAccuracy, keep_in_memory
 from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
 from src.supernet.subnet import cut_out, path_of, write_subnet
@@ -92,10 +94,11 @@ def export_subnet(recipe_name: str, config: Config, current: Run) -> None:
     file = Path(recipe_name).with_suffix(SUFFIX)
     if file.exists():
         raise UsageError(f"{file} is there already; move it away to export anew")
-    scores, scored_on = scores_of(config, trained)
+    images = images_of(config, trained)
+    scores = scores_of(config, trained, images)
     subnet = cut_out(scores, path, recipe)
     inside, alone = (f"{hits / scores.total:.4f}" for hits in subnet.hits)
-    log.info(f"accuracy of the path on {scored_on}: {inside} in the supernet, {alone} alone")
+    log.info(f"accuracy of the path on {images.described}: {inside} in the supernet, {alone} alone")
     log.info(f"largest difference between the logits: {subnet.difference:.2g}")
     if trained.facts.config.supernet_masking == "upstream" or trained.facts.config.supernet_rounded:
         log.warning("this supernet masks as upstream does, so a path in it is not quite the network alone")
@@ -121,12 +124,14 @@ def search(config: Config, trained: TrainedSupernet, current: Run) -> None:
     folder, world = current.folder, current.world
     tables = tables_of(config, trained.space)
     the_search = search_of(config, trained.space, tables)
-    header = header_of(config, trained.space, sha256(trained.checkpoint))
+    images = images_of(config, trained)
+    shown = fingerprint(images.training, images.scoring)
+    header = header_of(config, trained.space, sha256(trained.checkpoint), shown)
     journal = Journal(folder.path / JOURNAL, header, world.is_main, lambda: folder.write_config(config))
     all_reduce_sum([0])  # every rank has read the journal before rank 0 adds to it
     log.info(f"searching {trained.checkpoint} on {current}")
-    scores, scored_on = scores_of(config, trained)
-    log.info(f"constraints: {the_search.constraints}; at most {the_search.total()} paths, scored on {scored_on}")
+    scores = scores_of(config, trained, images)
+    log.info(f"constraints: {the_search.constraints}; at most {the_search.total()} paths, scored on {images.described}")
     start = time.perf_counter()
     with journal, StopRequest(world.is_main) as stop, progress(the_search.total(), 0, "paths") as bar:
 
@@ -141,7 +146,7 @@ def search(config: Config, trained: TrainedSupernet, current: Run) -> None:
         folder.write_config(config)
         ranked = [candidates[index] for index in ranking(the_search, candidates)]
         search_report.write_results(
-            folder.path, config, trained.facts.config, trained.space, tables, candidates, ranked, scored_on
+            folder.path, config, trained.facts.config, trained.space, tables, candidates, ranked, images.described
         )
         best = ranked[0]
         log.info(f"{len(candidates)} paths in {time.perf_counter() - start:.0f} s")
@@ -166,36 +171,57 @@ def supernet_of_run(given: str) -> TrainedSupernet:
     return TrainedSupernet(checkpoint, facts, space_of(config, facts.num_classes, config.image_size))
 
 
-def scores_of(config: Config, trained: TrainedSupernet) -> tuple[PathAccuracy, str]:
-    """What scores a path, and on which images, in words."""
-    facts, own = trained.facts, trained.facts.config
+class ImagesOfSearch(NamedTuple):
+    """Whose statistics a path takes, what scores it, and that in words."""
+
+    training: Images
+    scoring: Images
+    described: str
+
+
+def images_of(config: Config, trained: TrainedSupernet) -> ImagesOfSearch:
+    """What the supernet's run held out, or the validation images if ``search_on`` says so.
+
+    Raises:
+        UsageError: other classes, images of that run that are gone or changed, no validation images.
+    """
+    own = trained.facts.config
     classes, files = build.train_images(config)
-    if list(classes) != facts.classes:
+    if list(classes) != trained.facts.classes:
         raise UsageError(f"{config.data_path} has other classes than the supernet was trained on")
-    training, held_out = split_held_out(files, own.search_holdout, own.seed)
-    scored_on = f"{len(held_out)} training images held out"
+    split = held_out_of(files, own, own.seed, trained.checkpoint)
+    training, held_out = split.parts(files)
+    if not stored_split(trained.checkpoint, HELD_OUT_FILE):
+        log.warning(
+            f"{trained.checkpoint} lies in no run with a {HELD_OUT_FILE}: what is held out is drawn anew, and trained "
+            "nothing only if the images are those of the training"
+        )
     if config.search_on == "validation":
         folder = build.eval_folder(config)
         if folder is None:
             raise UsageError("--search_on validation needs a validation folder: give --val_data_path")
-        held_out = build.eval_images(folder, classes, config)
-        scored_on = (
-            f"{len(held_out)} VALIDATION images: the accuracy of the found network on them is no longer unbiased"
-        )
+        images = build.eval_images(folder, classes, config)
+        bias = "the accuracy of the found network on them is no longer unbiased"
+        return ImagesOfSearch(training, images, f"{len(images)} VALIDATION images: {bias}")
+    return ImagesOfSearch(training, held_out, f"{len(held_out)} training images held out")
+
+
+def scores_of(config: Config, trained: TrainedSupernet, images: ImagesOfSearch) -> PathAccuracy:
+    """What scores a path."""
+    facts, own = trained.facts, trained.facts.config
     batch = config.eval_batch_size or config.batch_size
-    calibration = calibration_images(training, config.calibration_images, own.seed)
+    calibration = calibration_images(images.training, config.calibration_images, own.seed)
     batches = [
         keep_in_memory(
-            EvalData(images, facts.preprocessing, min(batch, len(images)), config.workers),
-            facts.preprocessing.image_size,
+            EvalData(part, facts.preprocessing, min(batch, len(part)), config.workers), facts.preprocessing.image_size
         )
-        for images in (calibration, held_out)
+        for part in (calibration, images.scoring)
     ]
     log.info(f"batch-norm statistics of each path from {len(calibration)} training images")
     network = supernet_of(own, facts.num_classes)
     load_checkpoint(trained.checkpoint, network)
     log.info(f"CPU operators: {operators_of(network, config)}")
-    return PathAccuracy(network, *batches), scored_on
+    return PathAccuracy(network, *batches)
 
 
 def ranking(the_search: Search, candidates: list[Candidate]) -> list[int]:

@@ -12,7 +12,7 @@ import logging
 import shlex
 import sys
 
-from src.data.split import SPLIT_FILE
+from src.data.split import HELD_OUT_FILE, SPLIT_FILE
 from src.errors import UsageError, run
 from src.machine.device import cards_of, describe_device, uses_sink, versions
 from src.machine.modelarts import on_modelarts
@@ -67,7 +67,8 @@ def train(config: Config, current: Run) -> None:
         validation = build.eval_images(eval_folder, classes, config)
     preprocessing = build.preprocessing_of(config)
     if config.train_supernet:
-        train_files, held_out = supernet.split_held_out(train_files, config.search_holdout, config.seed)
+        of_search = supernet.held_out_of(train_files, config, config.seed, resumed)
+        train_files, held_out = of_search.parts(train_files)
         log.info(f"{len(held_out)} training images are held out for the search")
     train_data = build.train_data_of(config, train_files, preprocessing, world)
     eval_data = build.eval_data_of(config, validation, preprocessing, world) if validation else None
@@ -90,6 +91,8 @@ def train(config: Config, current: Run) -> None:
         folder.write_json("classes.json", classes)
         if split:
             split.write(folder.path / SPLIT_FILE)
+        if config.train_supernet:
+            of_search.write(folder.path / HELD_OUT_FILE)
 
     trainer = Trainer(
         config=config,

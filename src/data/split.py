@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import hashlib
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -25,11 +27,12 @@ from src.errors import UsageError, run
 from src.files import write_json
 
 SPLIT_FILE = "split.json"
+HELD_OUT_FILE = "held_out.json"  # of a supernet: what trained it, and what scores its paths
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Which images of class folders train and which validate.
+    """Which images of class folders train and which validate, or score a supernet's paths.
 
     Images are known by class, name and size, not by where they lie: the folder may be moved or copied.
 
@@ -70,8 +73,8 @@ class Split:
         """
         if missing := self._missing(files):
             raise UsageError(
-                f"{len(missing)} of the {len(self.train) + len(self.val)} images that the run split into training and "
-                f"validation are gone or changed: {some(missing)}. Give their folder as --data_path, or start a new run"
+                f"{len(missing)} of the {len(self.train) + len(self.val)} images that the run has split are gone or "
+                f"changed: {some(missing)}. Give their folder as --data_path, or start a new run"
             )
         return tuple([file for file in files if _name(file[0]) in part] for part in (self.train, self.val))
 
@@ -86,6 +89,15 @@ class Split:
 
 def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
+
+
+def fingerprint(*parts: Images) -> str:
+    """SHA-256 of the images' classes, names and sizes, in their order and parts; wherever their folder lies."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(b"".join(b"%s %d\n" % (os.fsencode(_name(path)), path.stat().st_size) for path, _ in part))
+        digest.update(b"\n")
+    return digest.hexdigest()
 
 
 def divide(files: Images, share: float, seed: int) -> tuple[Images, Images]:

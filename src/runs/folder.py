@@ -44,13 +44,13 @@ class RunFolder:
         write_csv(self.path / "metrics.csv", METRICS, history)
 
 
-def stored_split(checkpoint: Path) -> Split | None:
-    """How the run of a checkpoint split its images; None if it did not, or the checkpoint lies outside its run.
+def stored_split(checkpoint: Path, name: str = SPLIT_FILE) -> Split | None:
+    """The split ``name`` of the run of a checkpoint; None if it has none, or the checkpoint lies outside its run.
 
     Raises:
         UsageError: the file is damaged.
     """
-    path = checkpoint.absolute().parent.parent / SPLIT_FILE
+    path = checkpoint.absolute().parent.parent / name
     return Split.read(path) if path.is_file() else None
 
 

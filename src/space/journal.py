@@ -129,9 +129,12 @@ def _unsealed(line: bytes) -> tuple[Any, bool]:
 
 
 def _difference(first: object, header: Mapping) -> str | None:
-    """In what the first line of a journal differs from ``header``; None for nothing."""
+    """In what the first line of a journal differs from ``header``; None for nothing.
+
+    What an earlier version did not write is not compared.
+    """
     old = first.get("search") if isinstance(first, dict) else None
     if not isinstance(old, dict):
         return "it is no journal of a search"
-    names = sorted(key for key in {*old, *header} if old.get(key) != header.get(key))
+    names = sorted(key for key in old if old[key] != header.get(key))
     return ", ".join(names) or None

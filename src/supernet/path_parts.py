@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 import mindspore as ms
@@ -13,11 +14,12 @@ from src.cpu import operators_in, use_operators
 from src.data.dataset import EvalData, TrainData
 from src.data.folders import Images
 from src.data.preprocessing import Preprocessing
-from src.data.split import divide
+from src.data.split import HELD_OUT_FILE, Split
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import one_of, options_of, share
 from src.models.layers import seed_dropout
+from src.runs.folder import stored_split
 from src.settings.config import Config
 from src.settings.sections import Machine
 from src.settings.sections import Supernet as SupernetKeys
@@ -115,14 +117,20 @@ def sampler_of(config: Config, space: Space) -> PathSampler:
     )
 
 
-def split_held_out(files: Images, share: float, seed: int) -> tuple[Images, Images]:
-    """(images to train with, images held out): of every class the same share, drawn from ``seed``.
+def held_out_of(files: Images, config: SupernetKeys, seed: int, checkpoint: Path | None) -> Split:
+    """Which images train the supernet and which are held out for the search: of every class the same share.
+
+    Args:
+        seed: of the draw.
+        checkpoint: of a run that has drawn already: its images stay what they are.
 
     Raises:
         UsageError: a class has too few images to give any.
     """
+    if checkpoint and (stored := stored_split(checkpoint, HELD_OUT_FILE)):
+        return stored
     try:
-        return divide(files, share, seed)
+        return Split.drawn(files, config.search_holdout, seed)
     except UsageError as error:
         raise UsageError(f"search_holdout: {error}") from error
 

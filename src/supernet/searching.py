@@ -138,11 +138,12 @@ def _objective(name: str, tables: Mapping[str, Table]) -> Table:
     return tables[name]
 
 
-def header_of(config: Config, space: Space, checkpoint: str) -> dict:
+def header_of(config: Config, space: Space, checkpoint: str, images: str) -> dict:
     """What decides a search and its results, for the journal's first line.
 
     Args:
         checkpoint: SHA-256 of the supernet's checkpoint.
+        images: fingerprint of those that the statistics and the scores are from.
     """
     keys = [key for key in SearchKeys.model_fields if key not in _WITHOUT_EFFECT]
     keys += ["search_holdout", "calibration_images", "seed"]
@@ -152,6 +153,7 @@ def header_of(config: Config, space: Space, checkpoint: str) -> dict:
         "batch_size": config.eval_batch_size or config.batch_size,  # the statistics are means over batches
         "space": space.described(),
         "checkpoint": checkpoint,
+        "images": images,
     }
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import json
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -12,16 +11,18 @@ from mindspore import Tensor, ops
 from src.cpu import operators_in, use_operators
 from src.cpu.build import library
 from src.cpu.operators import Operators
+from src.data.split import HELD_OUT_FILE
 from src.errors import UsageError
 from src.models.layers import weights
 from src.models.spos import create_subnet, spos
 from src.runs.log import logged
 from src.settings.config import load_config
+from src.settings.sections import Supernet as SupernetKeys
 from src.space.cost import cost_tables, supernet_params
 from src.space.spaces import PUBLISHED, Architecture, Domain, create_space, from_genes
 from src.supernet.network import Slots, Supernet, subnet_weights
 from src.supernet.path_evaluation import SupernetEvaluator
-from src.supernet.path_parts import sampler_of, space_of, split_held_out
+from src.supernet.path_parts import held_out_of, sampler_of, space_of
 from src.supernet.path_sgd import PathSGD
 from src.supernet.path_step import SupernetStep
 from src.supernet.recalibration import PathAccuracy
@@ -532,15 +533,25 @@ def test_settings_without_effect_are_refused():
             sampler_of(configured(**changes), TINY)
 
 
-def test_held_out_images_are_a_fixed_share_of_every_class_and_at_least_one():
-    files = [(Path(f"{label}/{number}.png"), label) for label in range(3) for number in range(10 * (label + 1))]
-    kept, held = split_held_out(files, 0.2, seed=1)
+def test_held_out_images_are_a_fixed_share_of_every_class_and_at_least_one(tmp_path):
+    counts = (10, 20, 30)
+    files = [(tmp_path / f"{label}" / f"{n}.png", label) for label, count in enumerate(counts) for n in range(count)]
+    for path, _ in files:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    def drawn(seed, share=0.2, checkpoint=None, files=files):
+        return held_out_of(files, SupernetKeys(search_holdout=share), seed, checkpoint).parts(files)
+
+    kept, held = drawn(1)
     assert [sum(label == k for _, label in held) for k in range(3)] == [2, 4, 6]
     assert sorted(kept + held) == sorted(files)
-    assert split_held_out(files, 0.2, seed=1) == (kept, held) != split_held_out(files, 0.2, seed=2)
-    assert [sum(label == k for _, label in split_held_out(files, 0.01, seed=1)[1]) for k in range(3)] == [1, 1, 1]
+    assert drawn(1) == (kept, held) != drawn(2)
+    assert [sum(label == k for _, label in drawn(1, share=0.01)[1]) for k in range(3)] == [1, 1, 1]
     with pytest.raises(UsageError, match="search_holdout: class 0 has a single image"):
-        split_held_out(files[:1] + files[10:], 0.2, seed=1)
+        drawn(1, files=files[:1] + files[10:])
+    held_out_of(files, SupernetKeys(search_holdout=0.2), 1, None).write(tmp_path / HELD_OUT_FILE)
+    assert drawn(2, checkpoint=tmp_path / "checkpoints" / "net.ckpt") == (kept, held)
 
 
 def test_space_from_the_options_of_a_network():

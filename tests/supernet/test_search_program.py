@@ -15,7 +15,7 @@ from mindspore import Tensor
 
 import search
 from src.data.preprocessing import Preprocessing
-from src.data.split import divide
+from src.data.split import HELD_OUT_FILE, Split, divide
 from src.errors import Interrupted, UsageError
 from src.machine.ranks import World
 from src.runs.checkpoint import CheckpointFolder, read_checkpoint
@@ -52,6 +52,15 @@ def trained(checkpoint: Path = Path("net.ckpt"), **changes) -> search.TrainedSup
     return search.TrainedSupernet(checkpoint, facts({**settings, **changes}), SPACE)
 
 
+@pytest.fixture(autouse=True)
+def images_here(tmp_path_factory, monkeypatch):
+    """The working folder holds FILES, whose sizes tell them apart as well."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("images"))
+    for number, (path, _) in enumerate(FILES):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"." * number)
+
+
 # -- which images ------------------------------------------------------------------------------
 
 
@@ -64,7 +73,7 @@ class Served:
 
 @pytest.fixture
 def served(monkeypatch):
-    """Gives, for a configuration, (calibration, scored, in words) of :func:`search.scores_of`."""
+    """Gives, for a configuration, (calibration, scored, in words) of a search."""
     monkeypatch.setattr(search.build, "train_images", lambda *_: (CLASSES, FILES))
     monkeypatch.setattr(search.build, "eval_folder", lambda asked: Path("val") if asked.val_data_path else None)
     monkeypatch.setattr(search.build, "eval_images", lambda *_: VALIDATION)
@@ -76,8 +85,9 @@ def served(monkeypatch):
     monkeypatch.setattr(search, "PathAccuracy", lambda network, calibration, held_out: (calibration, held_out))
 
     def serve(supernet: search.TrainedSupernet | None = None, **changes) -> tuple[Served, Served, str]:
-        batches, words = search.scores_of(config(**changes), supernet or trained())
-        return *batches, words
+        supernet = supernet or trained()
+        images = search.images_of(config(**changes), supernet)
+        return *search.scores_of(config(**changes), supernet, images), images.described
 
     return serve
 
@@ -91,6 +101,24 @@ def test_paths_are_scored_on_what_the_supernet_never_saw(served):
         assert set(calibration.files) <= set(seen)
         assert words == "15 training images held out"
     assert divide(FILES, 0.25, 9)[1] != unseen != divide(FILES, 0.5, 3)[1]
+
+
+def test_what_a_supernet_held_out_stays_held_out_though_the_folder_grew(served, tmp_path, monkeypatch, caplog):
+    """Drawn anew, most of it would be what the supernet was trained on."""
+    run = tmp_path / "run"
+    supernet = trained(run / "checkpoints" / "net.ckpt")
+    seen, unseen = Split.drawn(FILES[:40], 0.25, 3).parts(FILES)
+    (run / "checkpoints").mkdir(parents=True)
+    Split.drawn(FILES[:40], 0.25, 3).write(run / HELD_OUT_FILE)
+    calibration, scored, words = served(supernet, calibration_images=1000)
+    assert (scored.files, sorted(calibration.files), words) == (unseen, sorted(seen), "10 training images held out")
+    assert {path for path, _ in unseen} != {path for path, _ in divide(FILES, 0.25, 3)[1]}
+    assert not caplog.records
+    served()
+    assert "drawn anew" in caplog.text
+    unseen[0][0].write_bytes(b"changed")
+    with pytest.raises(UsageError, match="1 of the 40 images that the run has split are gone or changed"):
+        served(supernet)
 
 
 def test_statistics_come_from_training_images_never_from_those_scored(served):
@@ -269,7 +297,8 @@ def searched(tmp_path, monkeypatch):
 
     def start(scores=None, world=World(), **changes):  # noqa: B008 (a tuple)
         scores = scores or Landscape()
-        monkeypatch.setattr(search, "scores_of", lambda *_: (scores, "some images"))
+        monkeypatch.setattr(search, "scores_of", lambda *_: scores)
+        monkeypatch.setattr(search, "images_of", lambda *_: search.ImagesOfSearch(FILES[:9], FILES[9:], "some images"))
         (tmp_path / "run").mkdir(exist_ok=True)
         results.clear()
         current = Run("CPU", world, RunFolder(tmp_path / "run"))
@@ -286,6 +315,18 @@ def test_a_journal_of_another_supernet_is_refused(searched):
     done.checkpoint.write_bytes(b"others!")
     with pytest.raises(UsageError, match=r"other settings \(checkpoint\)"):
         searched()
+
+
+def test_a_journal_of_other_images_is_refused(searched):
+    done = searched()
+    FILES[3][0].write_bytes(b"another picture")
+    with pytest.raises(UsageError, match=r"other settings \(images\)"):
+        searched()
+    header, *records = (done.run / "journal.jsonl").read_text().splitlines()
+    before = json.loads(header)
+    del before["search"]["images"], before["crc32"]  # as an earlier version wrote it
+    (done.run / "journal.jsonl").write_text("\n".join([json.dumps(before), *records, ""]))
+    assert searched().scores.asked == 0
 
 
 def test_a_search_that_fails_before_its_first_path_leaves_the_folder_to_another(searched, tmp_path):
@@ -346,8 +387,8 @@ DECIDES = {
 
 @pytest.mark.parametrize("key", DECIDES)
 def test_a_journal_knows_what_decides_its_search(key):
-    header = searching.header_of(config(), SPACE, "0")
-    changed = searching.header_of(config(**{key: DECIDES[key]}), SPACE, "0")
+    header = searching.header_of(config(), SPACE, "0", "1")
+    changed = searching.header_of(config(**{key: DECIDES[key]}), SPACE, "0", "1")
     name = "batch_size" if key == "eval_batch_size" else key
     assert [entry for entry in header if header[entry] != changed[entry]] == [name]
     json.dumps(changed)
@@ -356,15 +397,15 @@ def test_a_journal_knows_what_decides_its_search(key):
 def test_a_latency_table_is_the_same_wherever_it_lies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("t.json").write_text("{}")
-    header = searching.header_of(config(latency_table="t.json"), SPACE, "0")
-    assert header == searching.header_of(config(latency_table=str(tmp_path / "t.json")), SPACE, "0")
+    header = searching.header_of(config(latency_table="t.json"), SPACE, "0", "1")
+    assert header == searching.header_of(config(latency_table=str(tmp_path / "t.json")), SPACE, "0", "1")
     Path("t.json").write_text("{ }")
-    assert header != searching.header_of(config(latency_table="t.json"), SPACE, "0")
+    assert header != searching.header_of(config(latency_table="t.json"), SPACE, "0", "1")
 
 
 def test_what_decides_nothing_may_change():
     changes = {"search_top": 9, "search_recipe": "mnasnet_cpu", "workers": 2, "data_path": "elsewhere", "lr": 9.0}
-    assert searching.header_of(config(**changes), SPACE, "0") == searching.header_of(config(), SPACE, "0")
-    assert searching.header_of(config(batch_size=5, eval_batch_size=4), SPACE, "0") == searching.header_of(
-        config(), SPACE, "0"
+    assert searching.header_of(config(**changes), SPACE, "0", "1") == searching.header_of(config(), SPACE, "0", "1")
+    assert searching.header_of(config(batch_size=5, eval_batch_size=4), SPACE, "0", "1") == searching.header_of(
+        config(), SPACE, "0", "1"
     )

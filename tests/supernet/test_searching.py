@@ -52,7 +52,7 @@ class Landscape:
 def search(folder, landscape=None, world=World(), **changes):  # noqa: B008 (a tuple)
     config = load_config("", {**SETTINGS, **changes})
     tables = tables_of(config, SPACE)
-    with Journal(folder / "journal.jsonl", header_of(config, SPACE, "0")) as journal:
+    with Journal(folder / "journal.jsonl", header_of(config, SPACE, "0", "1")) as journal:
         candidates = run_search(
             search_of(config, SPACE, tables), landscape or Landscape(), journal, world, lambda *_: None
         )
