@@ -52,7 +52,8 @@ def as_trained(path: Path, config: Config) -> tuple[Config, Trained | None]:
         return config, None
     if trained.is_supernet:
         raise UsageError(f"{path} is of a supernet; its paths are scored by python search.py --supernet {path}")
-    taken = [] if trained.source else ["label_smoothing", "label_smoothing_form"]
+    of_loss = () if trained.source else ("label_smoothing", "label_smoothing_form")
+    taken = [key for key in of_loss if key not in config.typed]
     if not trained.source and not (config.val_data_path or config.data_path):
         taken += ["val_data_path", "data_path"]
         trained.config.require_inputs("val_data_path" if trained.config.val_data_path else "data_path")
@@ -89,7 +90,8 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
         result = {
             "model": config.model,
             "checkpoint": str(path),
-            **{key: getattr(evaluation, key) for key in ("loss", "top1", "top5", "images", "total")},
+            **{key: getattr(evaluation, key) for key in ("loss", "cross_entropy", "top1", "top5", "images", "total")},
+            "label_smoothing": config.label_smoothing,
             "images_per_second": round(evaluation.images_per_second, 1),
             "preprocessing": preprocessing.to_dict(),
             "device": describe_device(current.target),
@@ -101,6 +103,7 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
             best, confusion = result, evaluation.confusion
         log.info(
             f"{path}: {evaluation}"
+            f"{f', cross entropy {evaluation.cross_entropy:.4f} without smoothing' if config.label_smoothing else ''}"
             f"{f', {evaluation.images_per_second:.1f} images/s' if evaluation.images_per_second else ''}"
             f"{' (best so far)' if is_best and len(checkpoints) > 1 else ''}"
         )

@@ -15,7 +15,10 @@ from src.runs.curves import draw_confusion
 from src.runs.wording import filled, wording_of
 
 _log = logging.getLogger(__name__)
-COLUMNS = ("model", "checkpoint", "loss", "top1", "top5", "images", "total", "images_per_second", "preprocessing")
+COLUMNS = (
+    *("model", "checkpoint", "loss", "cross_entropy", "label_smoothing", "top1", "top5", "images", "total"),
+    *("images_per_second", "preprocessing"),
+)
 
 
 def write_json(results: Sequence[Mapping[str, Any]], best: Mapping[str, Any], path: Path) -> None:

@@ -36,11 +36,13 @@ class Config(*SECTIONS):
         notes: the recipe's description and reference figures.
         from_recipe: keys whose values the recipe gave, and no one after it.
         of_run: the folder, or the checkpoint, of the run whose configuration the recipe is, or ``""``.
+        typed: keys that the command line gave.
     """
 
     _recipe: str = PrivateAttr("")
     _from_recipe: frozenset[str] = PrivateAttr(frozenset())
     _of_run: str = PrivateAttr("")
+    _typed: frozenset[str] = PrivateAttr(frozenset())
     _notes: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -54,6 +56,10 @@ class Config(*SECTIONS):
     @property
     def of_run(self) -> str:
         return self._of_run
+
+    @property
+    def typed(self) -> frozenset[str]:
+        return self._typed
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -71,7 +77,7 @@ class Config(*SECTIONS):
         """A copy with some keys changed, checked like any other value."""
         checked = {key: coerce(key, value, "replace()") for key, value in changes.items()}
         rest = self.from_recipe - checked.keys()
-        return _resolved({**self.values(), **checked}, self.recipe, self.notes, rest, self.of_run)
+        return _resolved({**self.values(), **checked}, self.recipe, self.notes, rest, self.of_run, self.typed)
 
     def kept(self) -> Config:
         """As it is kept with a run: what it reads by full paths, for any working folder, and not where it is itself."""
@@ -95,9 +101,10 @@ def _resolved(
     notes: Mapping[str, Any],
     from_recipe: Iterable[str] = (),
     of_run: str = "",
+    typed: Iterable[str] = (),
 ) -> Config:
     config = Config.model_construct(**values)
-    config._of_run = of_run
+    config._of_run, config._typed = of_run, frozenset(typed)
     config._recipe, config._notes, config._from_recipe = recipe, dict(notes), frozenset(from_recipe)
     return config
 
@@ -230,4 +237,5 @@ def load_config(recipe: str | Path = "", overrides: Mapping[str, Any] | None = N
         checked = coerce(key, value, "command line")
         # Options of the network add to the recipe's.
         values[key] = {**values[key], **checked} if key == "model_options" else checked
-    return _resolved(values, name, notes, known.keys() - (overrides or {}).keys(), of_run)
+    typed = (overrides or {}).keys()
+    return _resolved(values, name, notes, known.keys() - typed, of_run, typed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,7 +16,7 @@ from src.data.dataset import EvalData
 from src.errors import RunFailed
 from src.machine.ranks import all_reduce_counts, all_reduce_sum
 from src.training.loss import LabelSmoothedCrossEntropy
-from src.training.metrics import HitCounter
+from src.training.metrics import HitCounter, cross_entropies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Evaluation:
         images: images evaluated. total: images there are.
         images_per_second: over all ranks, decoding included, the first batch (compilation) not; 0 for a single batch.
         confusion: int64 [K, K], rows the true class, columns the predicted one; None if not asked for.
+        cross_entropy: the mean loss without label smoothing, as other programs give it; nan of a supernet's paths.
     """
 
     loss: float
@@ -37,6 +39,7 @@ class Evaluation:
     total: int
     images_per_second: float
     confusion: np.ndarray | None
+    cross_entropy: float = math.nan
 
     def __str__(self) -> str:
         return (
@@ -82,11 +85,12 @@ class Evaluator:
         """
         self._scores.set_train(False)
         counter = HitCounter(self._num_classes)
-        loss_sum, timed_images = 0.0, 0
+        loss_sum, entropy_sum, timed_images = 0.0, 0.0, 0
         start = time.perf_counter()
         for number, (logits, losses, labels) in enumerate(self._batches(data, before_batch)):
             counter.add(logits, labels)
             loss_sum += float(losses.sum(dtype=np.float64))
+            entropy_sum += float(cross_entropies(logits, labels).sum())
             if number == 0:
                 start = time.perf_counter()
             else:
@@ -94,11 +98,13 @@ class Evaluator:
         seconds = time.perf_counter() - start
         speed = timed_images / seconds if timed_images else 0.0
         counts = [counter.images, counter.top1, counter.top5]
-        images, top1_hits, top5_hits, loss_sum, speed = all_reduce_sum([*counts, loss_sum, speed])
+        sums = all_reduce_sum([*counts, loss_sum, entropy_sum, speed])
+        images, top1_hits, top5_hits, loss_sum, entropy_sum, speed = sums
         if images != data.total_all_ranks:
             raise RunFailed(f"evaluated {images} of {data.total_all_ranks} images: the ranks' shares do not add up")
         return Evaluation(
             loss=loss_sum / images,
+            cross_entropy=entropy_sum / images,
             top1=top1_hits / images,
             top5=top5_hits / images,
             images=images,

@@ -14,7 +14,19 @@ import train
 from src.runs.checkpoint import CheckpointFolder, list_checkpoints
 from src.settings.config import load_config
 
-CONTRACT = {"model", "checkpoint", "loss", "top1", "top5", "images", "total", "images_per_second", "preprocessing"}
+CONTRACT = {
+    "model",
+    "checkpoint",
+    "loss",
+    "cross_entropy",
+    "label_smoothing",
+    "top1",
+    "top5",
+    "images",
+    "total",
+    "images_per_second",
+    "preprocessing",
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +59,19 @@ def test_a_run_gives_what_training_measured(finished, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "13 of 13 images" in printed
     assert "preprocessing: resize 56" in printed
+
+
+def test_the_loss_can_be_another_than_the_runs_and_the_plain_one_stands_beside(finished, tmp_path, capsys):
+    found = {}
+    for smoothing in ("", "0", "0.1"):
+        words = ["--label_smoothing", smoothing] if smoothing else []
+        evaluate("--checkpoint_path", finished, "--json", tmp_path / "out.json", *words)
+        found[smoothing] = json.loads((tmp_path / "out.json").read_text())
+    assert [found[given]["label_smoothing"] for given in found] == [0.2, 0.0, 0.1]
+    plain = {result["cross_entropy"] for result in found.values()}
+    assert len(plain) == 1 and found["0"]["loss"] == pytest.approx(*plain, rel=1e-5)
+    assert len({result["loss"] for result in found.values()}) == 3
+    assert capsys.readouterr().out.count(" without smoothing") == 2
 
 
 @pytest.mark.parametrize("given", [{}, {"data_path": "elsewhere"}, {"val_data_path": "elsewhere"}])

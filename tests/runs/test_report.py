@@ -16,6 +16,8 @@ def result(checkpoint: str, top1: float) -> dict:
         "model": "net",
         "checkpoint": checkpoint,
         "loss": 0.1 + 0.2,
+        "cross_entropy": 0.25,
+        "label_smoothing": 0.1,
         "top1": top1,
         "top5": 1.0,
         "images": 13,

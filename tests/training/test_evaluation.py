@@ -53,6 +53,7 @@ def test_thirteen_images_at_any_batch_size(evaluator, batch_size):
     target = np.full((13, CLASSES), 0.1 / CLASSES)
     target[np.arange(13), LABELS] += 0.9
     assert result.loss == pytest.approx(-(target * log_probability).sum(axis=1).mean(), rel=1e-5)
+    assert result.cross_entropy == pytest.approx(-log_probability[np.arange(13), LABELS].mean(), rel=1e-12)
     order = np.argsort(-LOGITS, axis=1)
     assert result.top1 == (order[:, 0] == LABELS).mean()
     assert result.top5 == (order[:, :5] == LABELS[:, None]).any(axis=1).mean()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.training.metrics import HitCounter
+from src.training.metrics import HitCounter, cross_entropies
 
 CLASSES = 9
 RANDOM = np.random.default_rng(4)
@@ -36,3 +36,9 @@ def test_every_image_is_counted_by_the_place_of_its_class(batch):
     assert counter.confusion.dtype == np.int64
     images = np.bincount(LABELS, minlength=CLASSES)
     np.testing.assert_array_equal(counter.per_class, np.stack([images, np.diagonal(expected)], 1))
+
+
+def test_cross_entropy_is_that_of_the_softmax():
+    logits = np.array([[1.0, 2.0, -3.0], [800.0, 0.0, 0.0]], np.float32)
+    softmax = np.exp([1, 2, -3]) / np.exp([1, 2, -3]).sum()
+    np.testing.assert_allclose(cross_entropies(logits, np.array([2, 1])), [-np.log(softmax[2]), 800.0], rtol=1e-12)
