@@ -38,7 +38,7 @@ KINDS = {
     "refuses": {"program", "typed"},
     "draws": {"epochs"},
 }
-FOR_READERS = {"note", "reason", "needs", "pending"}
+FOR_READERS = {"note", "reason", "needs"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def document(name: str) -> Document:
     written = read_yaml(HERE / f"{name}.yaml")
     network = written["network"]
     entries = [(group, words, entry) for group in GROUPS for words, entry in written.get(group, {}).items()]
-    items = [_item(name, group, words, network, entry) for group, words, entry in entries if "pending" not in entry]
+    items = [_item(name, group, words, network, entry) for group, words, entry in entries]
     if unknown := written.keys() - {"title", "source", "network", *GROUPS}:
         raise ValueError(f"{name}: {sorted(unknown)}")
     return Document(name, written["title"], written["source"], tuple(items))
