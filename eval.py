@@ -18,9 +18,9 @@ from src.errors import UsageError, run
 from src.machine.device import describe_device, versions
 from src.machine.modelarts import on_modelarts
 from src.machine.ranks import leave
-from src.runs import report
 from src.runs.checkpoint import verify
 from src.runs.folder import checkpoints_of, stored_split
+from src.runs.results import say_in_their_words, write_csv, write_json, write_per_class
 from src.runs.run import Run, started
 from src.runs.trained import Trained
 from src.settings.command_line import parse_arguments
@@ -107,18 +107,18 @@ def evaluate(checkpoints: list[Path], config: Config, trained: Trained | None, c
             f"{f', {evaluation.images_per_second:.1f} images/s' if evaluation.images_per_second else ''}"
             f"{' (best so far)' if is_best and len(checkpoints) > 1 else ''}"
         )
-        report.say_in_their_words(result, 1000 * seconds, current.world.is_main)
+        say_in_their_words(result, 1000 * seconds, current.world.is_main)
     if len(checkpoints) > 1:
         log.info(f"{len(checkpoints)} checkpoints; best top-1 {best['top1']:.2%}: {best['checkpoint']}")
     if not current.world.is_main:
         return
     if config.json:
-        report.write_json(results, best, Path(config.json))
+        write_json(results, best, Path(config.json))
     if config.csv:
-        report.write_csv(results, Path(config.csv))
+        write_csv(results, Path(config.csv))
     if config.per_class:
         place = Path(config.json).parent if config.json else Path(best["checkpoint"]).parent
-        table, picture = report.write_per_class(
+        table, picture = write_per_class(
             confusion, trained.classes if trained and trained.classes else list(classes), place
         )
         log.info(f"per-class accuracies: {table}; confusion matrix: {picture}")

@@ -24,7 +24,7 @@ from src.export.manifest import write_manifest
 from src.export.mindir_v1 import rewrite_file
 from src.export.quantize import quantize_int8
 from src.launch.rank_tables import write_table
-from src.runs import report
+from src.runs import results
 from src.runs.curves import draw_curves
 from src.runs.folder import METRICS, RunFolder
 from src.settings.config import load_config
@@ -37,7 +37,7 @@ from tests.durability import assert_survives, names_given, recorded
 ROOT = Path(__file__).resolve().parents[1]
 ROW = {**dict.fromkeys(METRICS, 0.5), "epoch": 1}
 RESULT = {
-    **dict.fromkeys(report.COLUMNS, 1),
+    **dict.fromkeys(results.COLUMNS, 1),
     "preprocessing": Preprocessing().to_dict(),
 }
 
@@ -63,9 +63,9 @@ def run_folder(folder: Path) -> list[str]:
 
 
 def evaluation(folder: Path) -> list[str]:
-    report.write_json([RESULT], RESULT, folder / "eval.json")
-    report.write_csv([RESULT], folder / "eval.csv")
-    report.write_per_class(np.eye(2, dtype=int), ["a", "b"], folder)
+    results.write_json([RESULT], RESULT, folder / "eval.json")
+    results.write_csv([RESULT], folder / "eval.csv")
+    results.write_per_class(np.eye(2, dtype=int), ["a", "b"], folder)
     return ["eval.json", "eval.csv", "per_class.csv", "confusion.png"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from src.models import list_models
 from src.runs.folder import RunFolder
-from src.runs.report import say_in_their_words
+from src.runs.results import say_in_their_words
 from src.runs.wording import WORDS, Wording, filled, wording_of
 from src.settings.config import load_config
 from src.training.evaluation import Evaluation

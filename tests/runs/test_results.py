@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from src.data.preprocessing import Preprocessing
-from src.runs.report import write_csv, write_json, write_per_class
+from src.runs.results import write_csv, write_json, write_per_class
 
 
 def result(checkpoint: str, top1: float) -> dict:
