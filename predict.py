@@ -14,6 +14,7 @@ from typing import Any
 
 from src.cpu import inference
 from src.data.folders import find_images
+from src.data.imagenet import described
 from src.errors import UsageError, run
 from src.export.source import Source, source_of
 from src.files import write_json
@@ -76,8 +77,12 @@ def answered(paths: list[Path], source: Source, config: Config) -> list[Answer]:
 
 
 def named(answer: Answer, source: Source) -> list[tuple[str, float]]:
-    """(class, probability) of the most probable classes."""
-    return [(source.classes[label] if source.classes else f"class {label}", share) for label, share in answer.top]
+    """(class, probability) of the most probable classes, for people."""
+    return [(described(class_of(label, source)), share) for label, share in answer.top]
+
+
+def class_of(label: int, source: Source) -> str:
+    return source.classes[label] if source.classes else f"class {label}"
 
 
 def as_plain(told: list[Answer], source: Source) -> dict[str, Any]:
@@ -86,8 +91,11 @@ def as_plain(told: list[Answer], source: Source) -> dict[str, Any]:
     def plain(answer: Answer) -> dict[str, Any]:
         if answer.refusal:
             return {"image": str(answer.path), "error": answer.refusal}
-        tops = zip(answer.top, named(answer, source), strict=True)
-        top = [{"class": name, "label": label, "probability": share} for (label, share), (name, _) in tops]
+        labels = [label for label, _ in answer.top]
+        top = [
+            {"class": class_of(label, source), "name": name, "label": label, "probability": share}
+            for label, (name, share) in zip(labels, named(answer, source), strict=True)
+        ]
         return {"image": str(answer.path), "top": top}
 
     return {
