@@ -45,6 +45,7 @@ RUN_BY = {
     "src.space.cost": ("space/test_cost.py", "cost.main("),
     "src.space.extent": ("space/test_cost.py", "extent.main("),
     "src.space.score": ("space/test_cost.py", "score.main("),
+    "src.weights.convert": ("weights/test_convert.py", "convert.main("),
     "src.supernet.latency": ("test_durability.py", "latency.main("),
     "tests.originals.page": ("originals/test_items.py", "== page()"),
     "modelarts.make_jobs": ("machine/test_modelarts.py", "make_jobs.main("),
