@@ -90,7 +90,7 @@ class Split:
 
 
 def _name(path: Path) -> str:
-    return "/".join(str(path).rsplit(os.sep, 2)[1:])  # three times as fast as by the path's own parts
+    return "/".join(str(path).rsplit(os.sep, 2)[-2:])  # three times as fast as by the path's own parts
 
 
 def _size(path: Path) -> int:

@@ -76,7 +76,7 @@ def test_a_folder_that_was_not_split_is_told_by_a_missing_image_or_another_size(
     images[4][0].write_bytes(images[4][0].read_bytes() + b"\0")
     assert not split.is_of(images)
     with pytest.raises(UsageError, match=r"changed: class1/1\.jpg\."):
-        split.parts(images)
+        split.parts(list(images))  # another look at the folder
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"train": {}}', '{"train": 3, "val": 4}'])
