@@ -172,3 +172,26 @@ def test_class_names_travel(file, tmp_path):
     (tmp_path / "classes.json").write_text(json.dumps([str(number) for number in range(11)]))
     with pytest.raises(UsageError, match="names 11 classes, the network has 10"):
         run(file(), tmp_path / "other.ckpt", *TEN, "--classes", tmp_path / "classes.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "options", "expected"),
+    [
+        ("torchvision", "mnasnet", {"alpha": 0.5}, (256, "bilinear", "pil", 0.485)),
+        ("torchvision", "mnasnet", {"alpha": 1.3}, (232, "bilinear", "pil", 0.485)),
+        ("timm", "mnasnet", {}, (256, "bicubic", "pil", 0.485)),
+        ("timm", "spnasnet", {}, (256, "bilinear", "pil", 0.485)),
+        ("proxylessnas", "proxylessnas_mobile", {}, (256, "bilinear", "pil", 0.485)),
+        ("megvii", "shufflenetv1", {"shuffle": "after"}, (256, "bilinear", "mindspore", 0.0)),
+        ("megvii", "spos_oneshot", {"shuffle": "megvii"}, (256, "bilinear", "mindspore", 0.0)),
+        ("mxnet", "spos_oneshot", {}, (256, "bilinear", "pil", 123.68 / 255)),
+        ("mindspore", "shufflenetv1", {"pooling": "same"}, (239, "bilinear", "mindspore", 0.485)),
+        ("mindcv", "mnasnet", {"bn_eps": 0.001}, (256, "bilinear", "mindspore", 0.485)),
+    ],
+)
+def test_images_are_treated_as_the_source_evaluates_them(name, model, options, expected):
+    found = target(name, model).preprocessing_of(Identity(model, options))
+    assert (found.resize, found.interpolation, found.resize_kernel, found.mean[0]) == expected
+    assert found.image_size == 224
+    if name == "megvii":
+        assert found.std == (1 / 255,) * 3
