@@ -13,7 +13,7 @@ from mindspore import Parameter, nn
 
 from src.data.imagenet import synsets
 from src.errors import UsageError
-from src.models import create_model, options_of
+from src.models import options_of
 from src.models.layers import weights
 from src.runs.checkpoint import SUFFIX, Checkpoint, read_meta, verify
 from src.runs.trained import Trained
@@ -149,22 +149,6 @@ def trained_of(
     if num_classes not in (0, trained.num_classes):
         raise UsageError(f"{path} has {trained.num_classes} classes, not {num_classes}")
     return trained
-
-
-def trained_network(path: Path, model: str = "", num_classes: int = 0) -> tuple[nn.Cell, Trained]:
-    """The network of any file of weights, in evaluation mode, and what is known of it.
-
-    Raises:
-        UsageError: as :func:`trained_of`; a supernet; weights that do not fit.
-    """
-    trained = trained_of(path, model, num_classes)
-    if trained is None:
-        raise UsageError(f"{path} names its tensors as we do, but not its network; evaluate it with eval.py --model")
-    if trained.is_supernet:
-        raise UsageError(f"{path} is of a supernet, which is many networks: cut one out with search.py --export_subnet")
-    network = create_model(trained.model, trained.num_classes, **trained.model_options)
-    load_checkpoint(path, network, trained.model)
-    return network.set_train(False), trained
 
 
 def load_checkpoint(path: str | Path, network: nn.Cell, model: str = "") -> Checkpoint:

@@ -14,7 +14,6 @@ from src.models.layers import weights
 from src.runs.checkpoint import read_checkpoint
 from src.weights import convert, mapping
 from src.weights.containers import read
-from src.weights.loading import trained_network
 from src.weights.mapping import in_their_names
 from src.weights.sources import Identity, target
 from tests.weights.rules import tensors
@@ -67,10 +66,8 @@ def test_there_and_back_is_the_same_to_the_bit(file, torchvision, tmp_path, caps
     assert back.keys() == torchvision.keys()
     for name, array in torchvision.items():
         assert back[name].dtype == array.dtype and back[name].tobytes() == array.tobytes(), name
-    network, trained = trained_network(tmp_path / "ours.ckpt")
-    assert trained.num_classes == 10
-    first = network.features.stem.conv.weight.asnumpy()
-    np.testing.assert_array_equal(first, torchvision["layers.0.weight"])
+    assert ours.trained.num_classes == 10
+    np.testing.assert_array_equal(ours.weights["features.stem.conv.weight"], torchvision["layers.0.weight"])
 
 
 # Sources whose form loses nothing of ours; the others' files have no classifier bias, which must be zero.
