@@ -175,15 +175,14 @@ class Programs:
         self._stand_in_for_the_search()
         patch.setattr(export_program, "export", lambda source, options, target: seen.update(source=source))
         self._stand_in_for_predictions()
-        report = evaluation_program.report
-        patch.setattr(report, "write_json", lambda results, best, path: seen.update(json=str(path)))
-        patch.setattr(report, "write_csv", lambda results, path: seen.update(csv=str(path)))
+        patch.setattr(evaluation_program, "write_json", lambda results, best, path: seen.update(json=str(path)))
+        patch.setattr(evaluation_program, "write_csv", lambda results, path: seen.update(csv=str(path)))
 
         def write_per_class(confusion: np.ndarray, names: Sequence[str], folder: Path) -> tuple[str, str]:
             seen.update(per_class=(confusion.shape, tuple(names), folder.name))
             return "table", "picture"
 
-        patch.setattr(report, "write_per_class", write_per_class)
+        patch.setattr(evaluation_program, "write_per_class", write_per_class)
 
     def _stand_in_for_predictions(self) -> None:
         seen, patch = self.seen, self.patch

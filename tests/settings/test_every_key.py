@@ -219,7 +219,7 @@ ROWS = [
         "data_path",
         "{other}",
         "search",
-        {"calibration.files": Differs, "held_out.files": Differs},
+        {"calibration.files": Differs, "held_out.files": Differs, "journal": Differs},
         frees=r".*\.batch_size",
     ),
     Row(
@@ -232,7 +232,14 @@ ROWS = [
     ),
     Row("val_data_path", "{other}", "train eval", {"eval.files": Count(9)}, frees=r"eval\.batch_size"),
     Row("val_data_path", "{other}", "export", {"source.val_data_path": "{other}/val"}),
-    Row("val_data_path", "{other}", "search", {"held_out.files": Count(9)}, "--search_on validation", "held_out.*"),
+    Row(
+        "val_data_path",
+        "{other}",
+        "search",
+        {"held_out.files": Count(9), "journal": Differs},
+        "--search_on validation",
+        "held_out.*",
+    ),
     Row(
         "image_size",
         48,
@@ -296,8 +303,8 @@ ROWS = [
     Row("cutout_length", 13, "train", {"augmentation.cutout_length": 13}),
     Row("cutout_position", "normalized", "train", {"augmentation.cutout_position": "normalized"}),
     # -- loss
-    Row("label_smoothing", 0.27, TRAINED, loss(0.27)),
-    Row("label_smoothing_form", "others", "train", loss(form="others")),
+    Row("label_smoothing", 0.27, TRAINED + " eval", loss(0.27)),
+    Row("label_smoothing_form", "others", "train eval", loss(form="others")),
     # -- optimizer
     Row("optimizer", "sgd", "train", {"optimizer": "FusedSGD"}),
     Row("optimizer", "nesterov", "train", {"optimizer": "FusedSGD", **moves("nesterov")}),
