@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 WRITING = ".writing-"
+MOST_BYTES = 1 << 28  # of a file of JSON; the names of a split ImageNet take 80 MB
 _SEAL = ',\n "seal": "'
 
 
@@ -31,8 +32,12 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """As :func:`write_json`, with a last member "seal": the SHA-256 of the text up to it."""
-    body = json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")
-    write_text(path, f'{body}{_SEAL}{_digest(body)}"\n}}\n')
+    write_text(path, sealed(json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}")))
+
+
+def sealed(body: str) -> str:
+    """A JSON object, given without its closing brace, that ends with the seal of :func:`write_sealed`."""
+    return f'{body}{_SEAL}{_digest(body)}"\n}}\n'
 
 
 def read_sealed(path: Path) -> Any:
@@ -42,12 +47,36 @@ def read_sealed(path: Path) -> Any:
         OSError: it cannot be read.
         ValueError: no JSON in UTF-8, or changed since it was written.
     """
-    text = path.read_text(encoding="utf-8")
-    content = json.loads(text)
-    body, sealed, _ = text.rpartition(_SEAL)
-    if sealed and content.pop("seal", None) != _digest(body):
+    text = _text(path)
+    content = parse_json(text)
+    body, seal, _ = text.rpartition(_SEAL)
+    if seal and not (isinstance(content, dict) and content.pop("seal", None) == _digest(body)):
         raise ValueError("it has changed since it was written")
     return content
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file of JSON.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: no JSON in UTF-8, nested too deeply, or larger than ``MOST_BYTES``.
+    """
+    return parse_json(_text(path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, where the parser would raise RecursionError too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _text(path: Path) -> str:
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"it has {size:,} bytes, more than the {MOST_BYTES:,} that are read")
+    return path.read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -270,6 +270,10 @@ def _stamp(entries: list[os.DirEntry], split_dir: Path, max_pixels: int) -> str:
     return digest.hexdigest()
 
 
+def _is_told(*texts: object) -> bool:
+    return all(text is None or isinstance(text, str) for text in texts)
+
+
 class _Kept:
     """The last report of one folder, kept as a JSON file in the cache folder."""
 
@@ -281,7 +285,9 @@ class _Kept:
         try:
             kept = read_sealed(self.path)
             if kept["stamp"] == stamp:
-                return [(name, refusal, remark) for name, refusal, remark in kept["findings"]]
+                findings = [(name, refusal, remark) for name, refusal, remark in kept["findings"]]
+                if all(isinstance(name, str) and _is_told(refusal, remark) for name, refusal, remark in findings):
+                    return findings
         except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: check again
             return None
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from src.data.folders import Images, build_class_index, check_same_classes, list_images
 from src.errors import UsageError, run
-from src.files import write_text
+from src.files import read_sealed, write_text
 
 
 def read_class_map(path: Path) -> dict[str, int]:
@@ -25,18 +25,20 @@ def read_class_map(path: Path) -> dict[str, int]:
         UsageError: it cannot be read as one of these.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_sealed(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the class map {path}: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("classes"), list):
         content = content["classes"]
-    if isinstance(content, list):
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        if len(set(content)) < len(content):
+            raise UsageError(f"{path} is no class map: a name is in it twice")
         content = {name: label for label, name in enumerate(content)}
-    is_map = isinstance(content, dict) and all(
-        isinstance(label, int) and not isinstance(label, bool) for label in content.values()
-    )
+    is_map = isinstance(content, dict) and all(type(label) is int for label in content.values())
     if not is_map or not content:
         raise UsageError(f"{path} is no class map: expected a run's classes.json or an export's manifest")
+    if sorted(content.values()) != list(range(len(content))):
+        raise UsageError(f"{path} is damaged: its numbers are not those from 0 to {len(content) - 1}, each once")
     return content
 
 

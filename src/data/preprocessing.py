@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
+MOST_PIXELS = 1 << 15  # of a side
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -41,8 +43,22 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Preprocessing:
-        """The inverse of :meth:`to_dict`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        """The inverse of :meth:`to_dict`. Raises ValueError for what is no preprocessing."""
+        try:
+            found = cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+            is_possible = (
+                all(type(side) is int and 1 <= side <= MOST_PIXELS for side in (found.image_size, found.resize))
+                and found.interpolation in ("bilinear", "bicubic")
+                and found.resize_kernel in ("mindspore", "pil")
+                and len(found.mean) == len(found.std) == 3
+                and all(math.isfinite(value) for value in (*found.mean, *found.std))
+                and min(found.std) > 0
+            )
+        except (TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"it holds no preprocessing ({error})") from error
+        if not is_possible:
+            raise ValueError(f"it holds a preprocessing that cannot be ({found})")
+        return found
 
     def __str__(self) -> str:
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))

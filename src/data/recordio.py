@@ -219,6 +219,7 @@ def _names(path: Path, highest: int) -> list[str]:
 def _names_of_list(listing: Path) -> dict[int, str]:
     """Label to the folder that its images lay in; nothing where they lay in none."""
     known: dict[int, str] = {}
+    bare = 0
     for number, line in enumerate(_lines(listing), start=1):
         fields = line.split("\t")
         try:
@@ -226,7 +227,9 @@ def _names_of_list(listing: Path) -> dict[int, str]:
         except (IndexError, ValueError, OverflowError) as error:
             raise UsageError(f"{listing}, line {number}: {line!r} is no key, label and path") from error
         if not folder:
-            return {}
-        if known.setdefault(label, folder) != folder:
+            bare = number
+        elif known.setdefault(label, folder) != folder:
             raise UsageError(f"{listing}: class {label} is {known[label]} and {folder}; remove it to go by numbers")
+    if bare and known:
+        raise UsageError(f"{listing}, line {bare}, names no class, as others do; remove the file to go by numbers")
     return known

@@ -25,7 +25,7 @@ import numpy as np
 from src.data.folders import Images, build_class_index, list_images, some
 from src.data.packed import PackedImage
 from src.errors import UsageError, run
-from src.files import write_text
+from src.files import read_sealed, sealed, write_text
 
 SPLIT_FILE = "split.json"
 HELD_OUT_FILE = "held_out.json"  # of a supernet: what trained it, and what scores its paths
@@ -55,15 +55,18 @@ class Split:
     def read(cls, path: Path) -> Split:
         """The inverse of :meth:`write`. Raises UsageError for any other file."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(dict(content["train"]), dict(content["val"]))
+            content = read_sealed(path)
+            parts = dict(content["train"]), dict(content["val"])
+            if not all(type(size) is int for part in parts for size in part.values()):
+                raise ValueError("a size that is no number")
+            return cls(*parts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is damaged: it does not say which images train and which validate") from error
 
     def write(self, path: Path) -> None:
         """As JSON, one image a line."""
         parts = (f'"{name}": {_one_a_line(part)}' for name, part in (("train", self.train), ("val", self.val)))
-        write_text(path, "{" + ",\n".join(parts) + "}\n")
+        write_text(path, sealed("{" + ",\n".join(parts)))
 
     def is_of(self, files: Images) -> bool:
         """Whether every image of the split is among ``files``."""

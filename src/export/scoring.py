@@ -7,7 +7,6 @@ file is known by its image's path; without it (upstream's programs), by the name
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from src.data.folders import some
 from src.errors import UsageError
+from src.files import parse_json
 from src.training.metrics import HitCounter
 
 INDEX = "index.jsonl"
@@ -45,7 +45,7 @@ def read_labels(path: Path) -> dict[str, int]:
         raise UsageError(f"cannot read the labels {path}: {error.strerror}") from error
     try:
         if text.lstrip().startswith("{"):
-            labels = json.loads(text)
+            labels = parse_json(text)
         else:
             pairs = [line.rsplit(":", 1) for line in text.splitlines() if line.strip()]
             labels = {name: int(label) for name, label in pairs}
@@ -53,7 +53,7 @@ def read_labels(path: Path) -> dict[str, int]:
                 raise UsageError(f"{path} has a name twice: make it again with python -m src.data.labels --img_path")
     except ValueError as error:
         raise UsageError(f"{path} holds no labels: expected {{name: class}} in JSON, or lines name:class") from error
-    if not labels or not all(isinstance(label, int) and label >= 0 for label in labels.values()):
+    if not labels or not all(type(label) is int and label >= 0 for label in labels.values()):
         raise UsageError(f"{path} holds no labels: the classes must be numbers from 0")
     return labels
 
@@ -92,8 +92,7 @@ def _results(folder: Path, labels: Mapping[str, int]) -> tuple[dict[str, Path], 
     if not index.is_file():
         return _results_by_name(folder, labels), []
     files, unreadable, strangers = {}, [], []
-    for line in index.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
+    for entry in _entries(index):
         key = _key(entry["image"], labels)
         if key is None:
             strangers.append(entry["image"])
@@ -104,6 +103,28 @@ def _results(folder: Path, labels: Mapping[str, int]) -> tuple[dict[str, Path], 
     if strangers:
         raise UsageError(f"{folder} has results of images the labels do not know: {some(strangers)}")
     return files, unreadable
+
+
+def _entries(index: Path) -> list[dict[str, str]]:
+    """The lines of an index. Raises UsageError where one is none, or leads out of the folder."""
+    entries: list[dict[str, str]] = []
+    known: set[str] = set()
+    try:
+        for line in index.read_text(encoding="utf-8").splitlines():
+            entry = parse_json(line)
+            names = [entry["image"], *([] if "error" in entry else [entry["result"]])]
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError("no names")
+            if names[-1] in known:
+                raise ValueError("a result that is another image's")
+            if Path(names[-1]).is_absolute() or ".." in Path(names[-1]).parts or "\0" in names[-1]:
+                raise ValueError("a result outside of the folder")
+            entries.append(entry)
+            known |= {names[-1]} if "error" not in entry else set()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        where = f"in line {len(entries) + 1}"
+        raise UsageError(f"{index} is damaged {where}: make the results again with ascend310_infer") from error
+    return entries
 
 
 def _key(image: str, labels: Mapping[str, int]) -> str | None:

@@ -17,7 +17,6 @@ Several machines: NODE_NUM, NODE_RANK, MASTER_ADDR, MASTER_PORT in the environme
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
 import shlex
@@ -34,7 +33,7 @@ if __name__ == "__main__":  # by its path, from any folder
     sys.path[0] = str(ROOT)
 
 from src.errors import UsageError, run  # noqa: E402
-from src.files import fresh_folder  # noqa: E402
+from src.files import fresh_folder, read_json  # noqa: E402
 from src.launch.watch import Job, Signals, adopt_orphans, watch  # noqa: E402
 from src.settings.run_folders import run_going_on, search_of  # noqa: E402
 
@@ -214,13 +213,13 @@ def ranks_of_table(path: Path, server_index: int) -> tuple[list[tuple[int, int]]
         UsageError: the file is not a rank table, or has no such server.
     """
     try:
-        servers = json.loads(path.read_text(encoding="utf-8"))["server_list"]
+        servers = read_json(path)["server_list"]
         ranks = [[(int(card["rank_id"]), int(card["device_id"])) for card in server["device"]] for server in servers]
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}; python -m src.launch.rank_tables writes a rank table"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, OverflowError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not an HCCL rank table; python -m src.launch.rank_tables writes one") from error
     if server_index >= len(ranks):
         raise UsageError(f"SERVER_ID={server_index}, but {path} has {len(ranks)} servers, counted from 0")

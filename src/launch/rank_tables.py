@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UsageError, run
-from src.files import write_text
+from src.files import read_json, write_text
 
 CARDS = 8
 CARD_KEYS = ("device_id", "device_ip", "rank_id")
@@ -138,12 +138,14 @@ def merge(tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def read_table(path: Path) -> dict[str, Any]:
     """A rank table from a file. Raises UsageError if it is none."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json(path)
         for server in table["server_list"]:
-            if not server["server_id"] or not all(
-                {"device_id", "device_ip", "rank_id"} <= {*c} for c in server["device"]
-            ):
+            cards = list(server["device"])
+            texts = [server["server_id"], *(card[key] for card in cards for key in CARD_KEYS)]
+            if not all(isinstance(text, str) and text for text in texts):
                 raise KeyError("server_id, device_id, device_ip or rank_id")
+            if any(len({card[key] for card in cards}) < len(cards) for key in CARD_KEYS):
+                raise ValueError("two cards of a server have one device_id, device_ip or rank_id")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:

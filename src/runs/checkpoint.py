@@ -10,6 +10,7 @@ pointers ``last`` and ``best`` move after that. A kill at any moment leaves the 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ import mindspore as ms
 import numpy as np
 
 from src.errors import UsageError
-from src.files import replacing, sha256, write_text
+from src.files import parse_json, read_json, replacing, sha256, write_text
 from src.machine.device import quiet_framework
 from src.runs.trained import Trained
 
@@ -98,7 +99,7 @@ def verify(path: Path) -> None:
     if not checksum.is_file():
         return
     try:
-        expected = json.loads(checksum.read_text(encoding="utf-8"))["sha256"]
+        expected = read_json(checksum)["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{checksum} is damaged; remove it only if you trust {path.name}") from error
     if sha256(path) != expected:
@@ -141,13 +142,21 @@ def _content_of(path: Path, is_all: bool = True) -> tuple[dict[str, Any], dict[s
     except (ValueError, RuntimeError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is damaged or not a MindSpore checkpoint") from error
     meta_text = content.pop(_META, None)
-    try:
-        meta = json.loads(meta_text) if isinstance(meta_text, str) else {}
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged: its meta is not JSON") from error
+    meta = _parsed(meta_text, path) if isinstance(meta_text, str) else {}
     if not meta and any(name.startswith(_STATE) for name in names):
         raise UsageError(f"{path} is damaged: it ends before its meta")
     return content, meta
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    """The meta of a checkpoint, from the text in it."""
+    try:
+        meta = parse_json(text)
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: its meta is not JSON") from error
+    if not isinstance(meta, dict):
+        raise UsageError(f"{path} is damaged: its meta is no mapping")
+    return meta
 
 
 class CheckpointFolder:
@@ -189,16 +198,21 @@ class CheckpointFolder:
 
     def point(self, pointer: str, path: Path) -> None:
         """Makes ``last`` or ``best`` name a checkpoint of this folder."""
-        write_text(self.path / pointer, path.name + "\n", _SAVING)
+        write_text(self.path / pointer, f"{path.name}\n{_name_check(path.name)}\n", _SAVING)
 
     def pointed(self, pointer: str) -> Path | None:
         """The file that ``last`` or ``best`` names, if it is there."""
         try:
-            name = (self.path / pointer).read_text(encoding="utf-8").strip()
-        except OSError:
+            name, _, check = (self.path / pointer).read_text(encoding="utf-8").strip().partition("\n")
+        except (OSError, UnicodeDecodeError):
             return None
         path = self.path / Path(name).name  # a pointer never leads out of its folder
-        return path if path.is_file() else None
+        is_whole = check in ("", _name_check(name))  # earlier versions wrote the name alone
+        return path if is_whole and path.suffix == SUFFIX and path.is_file() else None
+
+    def has_lost(self, pointer: str) -> bool:
+        """Whether ``last`` or ``best`` is there and names no file of the folder: damaged, or the file is gone."""
+        return (self.path / pointer).exists() and self.pointed(pointer) is None
 
     def newest_valid(self) -> tuple[Path | None, list[str]]:
         """The newest undamaged checkpoint, and a line on each damaged one that was passed over."""
@@ -214,6 +228,8 @@ class CheckpointFolder:
 
     def _prune(self) -> None:
         """Removes all but the newest ``keep`` files and the best one, and what a kill left half written."""
+        if self.has_lost(BEST):
+            return  # which file is the best nobody knows: it may be any
         protected = {self.pointed(LAST), self.pointed(BEST)}
         for path in list_checkpoints(self.path)[: -self.keep]:
             if path not in protected:
@@ -234,11 +250,16 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: (_number(path), [_numeral(part) for part in _parts(path.stem)]))
 
 
+def _name_check(name: str) -> str:
+    """What stands behind a name in a pointer, so that a digit that was damaged does not name another file."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
 def _number(path: Path) -> int:
     """The place of a checkpoint among those of its run, from 1; 0 where nothing says so."""
     try:
-        return int(json.loads(_checksum_file(path).read_text(encoding="utf-8"))["number"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(read_json(_checksum_file(path))["number"])
+    except (OSError, ValueError, OverflowError, KeyError, TypeError):
         return 0
 
 

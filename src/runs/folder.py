@@ -145,6 +145,8 @@ def checkpoints_of(text: str, flag: str = "--checkpoint_path", pointers: Sequenc
         for pointer in pointers:
             if chosen := folder.pointed(pointer):
                 return [chosen]
+            if folder.has_lost(pointer):
+                raise UsageError(f"{folder.path / pointer} is damaged: it names no checkpoint; give one of that folder")
         raise UsageError(f"{path} holds no checkpoint yet")
     if found := list_checkpoints(path):
         return found

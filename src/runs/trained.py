@@ -11,6 +11,21 @@ from src.data.preprocessing import Preprocessing
 from src.errors import UsageError
 from src.settings.config import Config, saved_config
 
+MOST_CLASSES = 1_000_000
+# What each part of a checkpoint's meta is, and what it is in those of versions that did not write it.
+_KINDS = {
+    "model": str,
+    "model_options": dict,
+    "num_classes": int,
+    "classes": list,
+    "preprocessing": dict,
+    "config": dict,
+    "versions": dict,
+    "device": str,
+    "source": str,
+}
+_OPTIONAL: dict[str, Any] = {"versions": {}, "device": "", "source": ""}
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
@@ -47,20 +62,21 @@ class Trained:
         Raises:
             UsageError: ``path``, the checkpoint, does not say what it has to.
         """
+        for key, kind in _KINDS.items():
+            if not isinstance(meta.get(key, _OPTIONAL.get(key)), kind):
+                raise UsageError(f"{path} is damaged: its meta has no {key}")
+        classes, num_classes = meta["classes"], meta["num_classes"]
+        if (
+            not all(isinstance(name, str) for name in classes)
+            or not max(len(classes), 1) <= num_classes <= MOST_CLASSES
+        ):
+            raise UsageError(f"{path} is damaged: its meta has {num_classes} classes and {len(classes)} names")
         try:
-            return cls(
-                meta["model"],
-                meta["model_options"],
-                meta["num_classes"],
-                meta["classes"],
-                Preprocessing.from_dict(meta["preprocessing"]),
-                saved_config(meta["config"], str(path)),
-                meta.get("versions", {}),
-                meta.get("device", ""),
-                meta.get("source", ""),
-            )
-        except KeyError as error:
-            raise UsageError(f"{path} is damaged: its meta has no {error.args[0]}") from error
+            preprocessing = Preprocessing.from_dict(meta["preprocessing"])
+        except ValueError as error:
+            raise UsageError(f"{path} is damaged: {error}") from error
+        told = {**_OPTIONAL, **{key: meta[key] for key in _KINDS if key in meta}}
+        return cls(**{**told, "preprocessing": preprocessing, "config": saved_config(meta["config"], str(path))})
 
     @property
     def is_supernet(self) -> bool:

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from src.data.dataset import TrainData
+from src.errors import UsageError
 from src.runs.checkpoint import Checkpoint
+from src.runs.folder import METRICS
 from src.runs.trained import Trained
 from src.settings.config import DEFAULTS, Config
 
@@ -85,20 +87,49 @@ def pace_of_data(data: TrainData, accumulate: int) -> Pace:
 def pace_of(checkpoint: Checkpoint, now: Pace) -> Pace:
     """How the run of a checkpoint counted; of an earlier version's, which does not say, as far as its batches tell."""
     if pace := checkpoint.meta.get("pace"):
-        return Pace(**pace)
+        try:
+            found = Pace(**pace)
+        except TypeError as error:
+            raise _damaged(checkpoint, "pace") from error
+        if not all(type(number) is int and number > 0 for number in found):
+            raise _damaged(checkpoint, "pace")
+        return found
     config = Trained.from_meta(checkpoint.meta, checkpoint.path).config
     batch = config.batch_size * now.ranks
     steps = now.images // batch if config.drop_remainder else math.ceil(now.images / batch)
     return Pace(now.images, now.ranks, config.batch_size, max(steps, 1), config.accumulate)
 
 
+def saved_position(checkpoint: Checkpoint) -> Position:
+    """Where the run of ``checkpoint`` was. Raises UsageError if it does not say."""
+    try:
+        position = Position(**checkpoint.meta["position"])
+        counts = (position.epoch, position.step, position.loss_count, position.best_epoch, position.stale)
+        figures = (position.loss_sum, position.best_top1)
+        is_possible = (
+            all(type(count) is int and count >= 0 for count in counts)
+            and type(position.offset) is int
+            and all(type(figure) in (int, float) for figure in figures)
+            and all(set(METRICS) <= row.keys() for row in position.history)
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(checkpoint, "position") from error
+    if not is_possible:
+        raise _damaged(checkpoint, "position")
+    return position
+
+
+def _damaged(checkpoint: Checkpoint, what: str) -> UsageError:
+    return UsageError(f"{checkpoint.path} is damaged: its meta has no {what} that can be")
+
+
 def position_of(checkpoint: Checkpoint, now: Pace, seed: int) -> Position:
     """Where the run of ``checkpoint`` goes on at the pace of ``now``."""
-    position = Position(**checkpoint.meta["position"])
+    position = saved_position(checkpoint)
     then = pace_of(checkpoint, now)
     if then.counts_like(now):
         return position
-    is_same_order = then.images == now.images and checkpoint.meta["config"].get("seed", DEFAULTS["seed"]) == seed
+    is_same_order = then.images == now.images and checkpoint.trained.config.seed == seed
     step = _step(position.step, held_in(checkpoint.state), then, now, is_same_order)
     updates = int(checkpoint.state["global_step"].reshape(-1)[0])
     place = position.epoch * now.updates + step // now.accumulate

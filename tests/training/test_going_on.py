@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from src.runs.checkpoint import Checkpoint
+from src.runs.folder import METRICS
 from src.runs.trained import Trained
 from src.settings.config import load_config
 from src.training.going_on import Pace, Position, differences, held_in, pace_of, position_of, shifted
@@ -33,7 +34,7 @@ PREPROCESSING |= {"mean": [0, 0, 0], "std": [1, 1, 1]}
 
 def test_in_the_same_world_nothing_changes_also_with_a_window_begun_and_on_other_ranks():
     """Not even where overflows or windows that outlast an epoch have put the updates behind their place."""
-    position = Position(epoch=3, step=7, loss_sum=1.5, loss_count=7, history=[{"epoch": 1}], offset=4)
+    position = Position(epoch=3, step=7, loss_sum=1.5, loss_count=7, history=[dict.fromkeys(METRICS, 1)], offset=4)
     for held in (0, 2, -1):
         saved = checkpoint(pace(accumulate=3, batch_size=10), position, 11, held)
         for now in (pace(accumulate=3, batch_size=10), pace(accumulate=3, batch_size=5, ranks=2)):
