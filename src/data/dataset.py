@@ -7,28 +7,24 @@ pipeline; a batch is normalised as a whole when it leaves it.
 
 from __future__ import annotations
 
-import collections
 import functools
-import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
 import mindspore
 import mindspore.dataset as ds
 import numpy as np
 
 from src.data.folders import Images
-from src.data.images import read_encoded
 from src.data.preprocessing import Preprocessing
+from src.data.reading import Reader
 from src.data.transforms import cuts_the_normalized, eval_transforms, normalization, normalize, train_transforms
 from src.errors import UsageError
 from src.settings.sections import Augmentation
 
 _log = logging.getLogger(__name__)
-_READ_TOGETHER = 8  # files a reading thread takes at once: the hand-over costs as much as a small read
 _BATCHES_AHEAD = 4  # MindSpore's own 16 would hold 1.2 GB of 128 images of 224 pixels
 
 Batch = tuple[mindspore.Tensor, mindspore.Tensor]
@@ -61,6 +57,7 @@ class TrainData:
     equal size on all ranks: at most ``world - 1`` images are left out).
 
     Attributes:
+        is_replacing: an image that can no longer be read has its place taken by another, not the run ended.
         workers: data threads in use. MindSpore's random operators give other pixels with another number, so a run
             that is to be resumed bit for bit records it.
         steps_per_epoch: batches of one epoch.
@@ -76,7 +73,9 @@ class TrainData:
         workers: int,
         rank: int = 0,
         world: int = 1,
+        is_replacing: bool = False,
     ):
+        self.is_replacing = is_replacing
         self.files, self.config, self.preprocessing = files, config, preprocessing
         self.batch_size, self.seed = batch_size, seed
         self.workers = usable_workers(workers)
@@ -98,6 +97,10 @@ class TrainData:
         return np.concatenate([step.reshape(self.world, -1)[self.rank] for step in steps])
 
     def pipeline(self, epoch: int, skip_steps: int = 0, is_normalized: bool = True) -> ds.Dataset:
+        """The pipeline of one epoch; see :meth:`_pipeline`."""
+        return self._pipeline(epoch, skip_steps, is_normalized)[0]
+
+    def _pipeline(self, epoch: int, skip_steps: int, is_normalized: bool) -> tuple[ds.Dataset, Reader]:
         """The MindSpore data set of one epoch (columns ``image`` and ``label``), its random operators seeded.
 
         The seed takes effect when the iterator is made: make it before the next call. It is MindSpore's global data
@@ -110,9 +113,9 @@ class TrainData:
         operators = train_transforms(self.config, self.preprocessing)
         if is_normalized and not cuts_the_normalized(self.config):
             operators.append(normalization(self.preprocessing))
-        files = [self.files[index] for index in self.order(epoch)]
-        pipeline = _pipeline(files, operators, self.batch_size, self.workers)
-        return pipeline.skip(skip_steps) if skip_steps else pipeline
+        reader = Reader([self.files[index] for index in self.order(epoch)], self.workers, self.is_replacing)
+        pipeline = _pipeline(reader, operators, self.batch_size, self.workers)
+        return (pipeline.skip(skip_steps) if skip_steps else pipeline), reader
 
     def epoch(self, epoch: int, skip_steps: int = 0) -> Iterator[Batch]:
         """Batches of one epoch: images float32 [batch, 3, size, size] and labels int32 [batch].
@@ -123,7 +126,8 @@ class TrainData:
                 skipped images are still decoded, which moves the random operators to where they were.
         """
         if skip_steps < self.steps_per_epoch:
-            yield from _batches(self.pipeline(epoch, skip_steps, is_normalized=False), self.preprocessing)
+            pipeline, reader = self._pipeline(epoch, skip_steps, is_normalized=False)
+            yield from _batches(pipeline, reader, self.batch_size, self.preprocessing)
 
 
 class EvalData:
@@ -159,48 +163,36 @@ class EvalData:
         """
         if not self.total:
             return
-        filled = self.files + self.files[-1:] * (self.steps * self.batch_size - self.total)
-        pipeline = _pipeline(filled, eval_transforms(self.preprocessing), self.batch_size, self.workers)
-        for step, (images, labels) in enumerate(_batches(pipeline, self.preprocessing)):
+        reader = Reader(self.files + self.files[-1:] * (self.steps * self.batch_size - self.total), self.workers)
+        pipeline = _pipeline(reader, eval_transforms(self.preprocessing), self.batch_size, self.workers)
+        batches = _batches(pipeline, reader, self.batch_size, self.preprocessing)
+        for step, (images, labels) in enumerate(batches):
             yield images, labels, min(self.batch_size, self.total - step * self.batch_size)
 
     def pipeline(self) -> ds.Dataset:
         """The MindSpore data set of this rank's images (columns ``image`` and ``label``), each once: the last batch may
         be smaller."""
         transforms = [*eval_transforms(self.preprocessing), normalization(self.preprocessing)]
-        return _pipeline(self.files, transforms, self.batch_size, self.workers)
+        return _pipeline(Reader(self.files, self.workers), transforms, self.batch_size, self.workers)
 
 
-def _pipeline(files: Images, transforms: list, batch_size: int, workers: int) -> ds.Dataset:
+def _pipeline(reader: Reader, transforms: list, batch_size: int, workers: int) -> ds.Dataset:
     ds.config.set_prefetch_size(_BATCHES_AHEAD)
-    rows = ds.GeneratorDataset(_reader(files, workers), ["image", "label"], num_parallel_workers=1)
+    rows = ds.GeneratorDataset(reader.rows, ["image", "label"], num_parallel_workers=1)
     rows = rows.map(transforms, "image", num_parallel_workers=workers)
     return rows.batch(batch_size, num_parallel_workers=1)
 
 
-def _reader(files: Images, threads: int) -> Callable[[], Iterator[tuple[np.ndarray, np.int32]]]:
-    def read(chunk: Images) -> list[tuple[np.ndarray, np.int32]]:
-        return [(read_encoded(path), np.int32(label)) for path, label in chunk]
-
-    def rows() -> Iterator[tuple[np.ndarray, np.int32]]:
-        remaining = iter(files)
-        chunks = iter(lambda: list(itertools.islice(remaining, _READ_TOGETHER)), [])
-        with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
-            ahead = collections.deque(pool.submit(read, chunk) for chunk in itertools.islice(chunks, threads + 1))
-            while ahead:
-                done = ahead.popleft().result()
-                ahead.extend(pool.submit(read, chunk) for chunk in itertools.islice(chunks, 1))
-                yield from done
-
-    return rows
-
-
-def _batches(pipeline: ds.Dataset, preprocessing: Preprocessing) -> Iterator[Batch]:
+def _batches(pipeline: ds.Dataset, reader: Reader, batch_size: int, preprocessing: Preprocessing) -> Iterator[Batch]:
+    """Raises ImageLost in place of the first batch that lacks an image."""
     iterator = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
     try:
         for images, labels in iterator:
+            if len(images) < batch_size:
+                reader.require_all()
             if images.dtype == np.uint8:
                 images = mindspore.Tensor.from_numpy(normalize(images, preprocessing))
             yield mindspore.Tensor(images), mindspore.Tensor(labels)
+        reader.require_all()
     finally:
         iterator.stop()  # ends the threads of an epoch that is left early

@@ -13,7 +13,7 @@ from src.data.packed import PackedImage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-_JPEG_START = b"\xff\xd8\xff"
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 # Pillow's own pixel limit would warn about, or refuse, what `max_image_pixels` allows; src.data.check applies that
 # limit from the header, before a pixel is decoded.
@@ -37,11 +37,18 @@ def read_encoded(path: str | os.PathLike) -> np.ndarray:
 
     JPEG goes through as it is: cropping while decoding is MindSpore's fast path, and its pixels equal
     Pillow's. Every other format is decoded by Pillow and handed on as a bitmap, because MindSpore knows no
-    WebP and refuses PNG and BMP files that lack no more than their last bytes, which Pillow reads.
+    WebP and refuses PNG and BMP files that lack no more than their last bytes, which Pillow reads. A JPEG without
+    its end is decoded by Pillow first: one that was cut off since it was checked would end the process.
+
+    Raises:
+        OSError, and whatever Pillow raises: it is gone or damaged.
     """
     is_packed = isinstance(path, PackedImage)
     encoded = np.frombuffer(path.read_bytes(), np.uint8) if is_packed else np.fromfile(path, np.uint8)
     if encoded[: len(_JPEG_START)].tobytes() == _JPEG_START:
+        if encoded[-len(_JPEG_END) :].tobytes() != _JPEG_END:
+            with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+                image.load()
         return encoded
     bitmap = io.BytesIO()
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:

@@ -308,7 +308,15 @@ def loss_of(config: Loss, num_classes: int) -> LabelSmoothedCrossEntropy:
 def train_data_of(config: Config, files: Images, preprocessing: Preprocessing, world: World) -> TrainData:
     """This rank's training batches."""
     return TrainData(
-        files, config, preprocessing, config.batch_size, config.seed, config.workers, world.rank, world.size
+        files,
+        config,
+        preprocessing,
+        config.batch_size,
+        config.seed,
+        config.workers,
+        world.rank,
+        world.size,
+        config.skip_bad_images,
     )
 
 

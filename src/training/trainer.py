@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -16,6 +17,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from src.data.dataset import EvalData, TrainData
+from src.data.reading import ImageLost
 from src.errors import Interrupted, RunFailed, UsageError
 from src.machine.ranks import World, all_equal, broadcast_parameters
 from src.machine.stop import StopRequest
@@ -26,7 +28,15 @@ from src.runs.log import record
 from src.runs.trained import Trained
 from src.settings.config import Config
 from src.training.evaluation import Evaluation, Evaluator
-from src.training.going_on import Position, begins_afresh, differences, pace_of, pace_of_data, position_of
+from src.training.going_on import (
+    Position,
+    begins_afresh,
+    differences,
+    pace_of,
+    pace_of_data,
+    position_of,
+    saved_position,
+)
 from src.training.reporter import Reporter
 from src.training.step import TrainStep, state
 from src.weights.assignment import assign_weights
@@ -145,7 +155,7 @@ class Trainer:
         for fact in ours:
             if theirs[fact] != ours[fact]:
                 raise UsageError(f"{checkpoint.path} was trained with another {fact}: {theirs[fact]}")
-        saved = Position(**checkpoint.meta["position"])
+        saved = saved_position(checkpoint)
         self._follow(saved.epoch if saved.step else saved.epoch - 1)  # a whole epoch was saved before the next one's
         afresh = begins_afresh(earlier.config, self._config)
         held = {name: value for name, value in checkpoint.state.items() if not name.startswith(afresh)}
@@ -238,6 +248,11 @@ class Trainer:
             self._be_under_way()
             if self._world.size > 1:
                 self._compare_ranks()
+        except ImageLost:
+            if self._process.is_under_way:
+                self._save_if_new()
+                _log.info(f"stopped in epoch {self._at.epoch + 1} after step {self._at.step}, which is saved")
+            raise
         except Interrupted as signal:
             self._save_if_new()
             _log.info(
@@ -285,7 +300,7 @@ class Trainer:
         start = time.perf_counter()
         timed_from, timed_steps = start, 0
         self._step.set_train(True)
-        with self._report.bar(at.epoch + 1, steps, at.step) as bar:
+        with self._report.bar(at.epoch + 1, steps, at.step) as bar, self._absorbing(pending):
             for loss, _, _ in self._steps():
                 at.step += 1
                 for observe in self.after_step:
@@ -331,6 +346,15 @@ class Trainer:
         sunk = ms.data_sink(self._step, data.pipeline(at.epoch, at.step), sink_size=1)
         for _ in range(left):
             yield sunk()
+
+    @contextlib.contextmanager
+    def _absorbing(self, pending: list[Tensor]) -> Iterator[None]:
+        """Within the block, losses of the steps done are read also where the images end early."""
+        try:
+            yield
+        except ImageLost:
+            self._absorb(pending)
+            raise
 
     def _absorb(self, pending: list[Tensor]) -> None:
         """Reads the losses of finished steps from the device into the epoch's mean."""

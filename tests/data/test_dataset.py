@@ -13,6 +13,7 @@ import pytest
 from src.data.dataset import EvalData, TrainData, shard_range, usable_workers
 from src.data.folders import build_class_index, list_images
 from src.data.preprocessing import Preprocessing
+from src.data.reading import ImageLost
 from src.errors import UsageError
 from src.settings.sections import Augmentation
 from tests.images import class_folders, numbered_images
@@ -217,5 +218,5 @@ def test_an_epoch_left_early_leaves_no_threads(photos):
 
 def test_a_file_that_vanishes_is_named(numbered, tmp_path):
     files = [*numbered[:3], (tmp_path / "gone.png", 0)]
-    with pytest.raises(RuntimeError, match=r"gone\.png"):
+    with pytest.raises(ImageLost, match=r"gone\.png"):
         list(EvalData(files, Preprocessing(32, 32), 2, workers=1))
