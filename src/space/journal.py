@@ -5,6 +5,7 @@ Each line ends with its own CRC-32, so that a digit that was damaged is not take
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from src.errors import UsageError
-from src.files import flush
+from src.files import flush, naming
 
 _SEAL = b', "crc32": '
 
@@ -93,13 +94,15 @@ class Journal:
         flush(self.path.parent)  # the name has to survive a power cut too; its maker may have been killed first
 
     def _write(self, record: Mapping) -> None:
-        self._file.write(_sealed(record))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(_sealed(record))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         if self._file:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what was not taken has been reported, and is no whole line
+                self._file.close()
 
     def __enter__(self) -> Journal:
         return self
