@@ -592,13 +592,18 @@ class TestWholeNetwork:
         "-fsanitize=address -g",
     ],
 )
-def test_other_machines_and_the_address_sanitizer(flags, tmp_path):
+def test_other_machines_and_the_address_sanitizer(flags, tmp_path, root):
     """All of the above again: with the vectors of SSE, NEON and AVX-512, and with every access checked."""
     environment = {**os.environ, EXTRA_FLAGS: flags, "NAS_CPU_CACHE": str(tmp_path)}
+    compile_them = "from src.cpu import build; build.ctypes.CDLL = str; build.library()"  # not under the sanitizer
+    subprocess.run([sys.executable, "-c", compile_them], env=environment, cwd=root, check=True)
     if "address" in flags:
-        runtime = subprocess.run([find_compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True)
+        # Without the second the first finds no exceptions in Python, and ends it at the first that is thrown.
+        names = [[find_compiler(), f"-print-file-name={name}"] for name in ("libasan.so", "libstdc++.so.6")]
+        paths = [subprocess.run(words, capture_output=True, text=True).stdout.strip() for words in names]
         options = "detect_leaks=0:allocator_may_return_null=1"
-        environment |= {"LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": options}
-    command = [sys.executable, "-m", "pytest", "-x", __file__]
+        environment |= {"LD_PRELOAD": " ".join(paths), "ASAN_OPTIONS": options}
+    # The sanitizer writes to the descriptor and ends the process: that is not to be captured in there.
+    command = [sys.executable, "-m", "pytest", "-x", "--capture=sys", __file__]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout + done.stderr

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -224,6 +225,7 @@ def test_the_readme_typed_from_top_to_bottom_works(tmp_path):
     commands_of_environment.mkdir(parents=True)
     (commands_of_environment / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (commands_of_environment / "python").chmod(0o755)
+    (commands_of_environment / "msrun").symlink_to(Path(sys.executable).parent / "msrun")
     (commands_of_environment / "activate").write_text('PATH="$PWD/.venv/bin:$PATH"\n')
     (tmp_path / ".venv" / ".ready").touch()
 
