@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from mindspore import nn
 from PIL import Image
 
 from src.data.preprocessing import Preprocessing
@@ -17,7 +16,7 @@ from src.data.transforms import train_transforms
 from src.errors import UsageError
 from src.machine.ranks import World
 from src.models import get_entry
-from src.models.layers import Dropout, Network
+from src.models.layers import Dropout
 from src.runs.log import logged
 from src.settings.config import load_config
 from src.training import parts as build
@@ -185,23 +184,3 @@ def test_each_rank_draws_its_own_dropout():
         network = build.network_of(config(model_options={"alpha": 0.5}), 3, World(rank, 2))
         keys += [cell.key for _, cell in network.cells_and_names() if isinstance(cell, Dropout)]
     assert len(set(keys)) == 2
-
-
-def test_the_step_takes_every_key():
-    asked = config(
-        optimizer="rmsprop", momentum=0.8, rms_decay=0.7, rms_epsilon=0.5, weight_decay=0.01, grad_clip=2.0,
-        accumulate=3, loss_scale_mode="dynamic", loss_scale=64, scale_factor=4, scale_window=7, label_smoothing=0.2,
-    )  # fmt: skip
-    network = Network({"stem": nn.Identity()}, 2, 3)
-    step = build.step_of(asked, network, build.loss_of(asked, 3), np.full(5, 0.1, np.float32))
-    optimizer = step.optimizer
-    values = [float(value.asnumpy()) for value in (optimizer.decay, optimizer.momentum, optimizer.epsilon)]
-    assert values == pytest.approx([0.7, 0.8, 0.5])
-    gradients = step.gradients
-    assert (gradients.grad_clip, gradients.accumulate, gradients.scale_factor, gradients.scale_window) == (
-        2.0,
-        3,
-        4.0,
-        7,
-    )
-    assert float(gradients.loss_scale.asnumpy()) == 64
