@@ -85,7 +85,7 @@ def refused(result: tuple[int, str, str], *parts: str) -> bool:
         ("--model tiny --data_path {photos} --resume auto", ["give --run_dir too"]),
         (
             "--model tiny --data_path {photos} --batch_size 8 --pretrained gone.ckpt",
-            ["there is no checkpoint gone.ckpt"],
+            ["--pretrained gone.ckpt: there is no such file or folder"],
         ),
         ("--model tiny --data_path {photos}/val/class0", ["move each into a folder named after its class"]),
     ],
