@@ -149,6 +149,7 @@ def train(config: Config, current: Run) -> None:
         log.info(f"next: python search.py {words}")
     elif validation:
         log.info(f"next: python eval.py --checkpoint_path {folder.path}")
+        log.info(f"as a page, alone or beside other runs: python -m src.runs.report {folder.path}")
 
 
 if __name__ == "__main__":

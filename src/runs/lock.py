@@ -75,3 +75,15 @@ def _opened(path: Path) -> int:
 def _this_process() -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     return f"process {os.getpid()} on {socket.gethostname()} since {since} ({shlex.join(sys.argv)[:300]})"
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process has ``folder``, as far as the file system knows."""
+    try:
+        with (folder / LOCK_FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

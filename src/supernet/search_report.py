@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import yaml
 
 from src.errors import UsageError
 from src.files import csv_text, write_text
+from src.runs import page
 from src.runs.canvas import plt
 from src.runs.curves import save_picture
 from src.settings.config import DEFAULTS, Config, load_config
@@ -250,36 +250,28 @@ def write_index(
     costs = costs_of(best, tables)
     units = [f"{name} ({tables[name].unit})" if tables[name].unit else name for name in costs]
     columns = ("rank", "path", "accuracy", *units, "on the front", "blocks", "channels")
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    rows = []
-    for rank, candidate in enumerate(best):
-        cells = [
-            str(rank + 1),
-            str(candidate.index),
-            f"{candidate.accuracy:.4f}",
-            *(f"{costs[name][rank]:.5g}" for name in costs),
+    rows = [
+        [
+            page.Cell(rank + 1, rank + 1),
+            page.Cell(candidate.index, candidate.index),
+            page.Cell(f"{candidate.accuracy:.4f}", candidate.accuracy),
+            *(page.Cell(f"{costs[name][rank]:.5g}", float(costs[name][rank])) for name in costs),
             "yes" if candidate.index in front else "",
             *(" ".join(map(str, part)) for part in candidate.architecture),
         ]
-        rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    listed = "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd>" for k, v in facts.items())
-    pictures = "".join(
-        f'<figure><img src="{html.escape(picture.name)}" alt="{html.escape(picture.stem)}"></figure>'
-        for picture in sorted(folder.glob("*.png"))
-    )
+        for rank, candidate in enumerate(best)
+    ]
+    pictures = "".join(page.picture(path.name, path.stem) for path in sorted(folder.glob("*.png")))
     links = " ".join(
-        f'<a href="{html.escape(file.name)}">{html.escape(file.name)}</a>'
+        f'<a href="{page.escaped(file.name)}">{page.escaped(file.name)}</a>'
         for file in (folder / "candidates.csv", folder / "best.yaml", *sorted(folder.glob("top*.yaml")))
     )
-    write_text(
-        folder / "index.html",
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        "<style>body{font-family:sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
-        "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left}"
-        "dt{font-weight:bold}img{max-width:100%}</style>"
-        f"<h1>{html.escape(title)}</h1><dl>{listed}</dl><table><tr>{head}</tr>{''.join(rows)}</table>{pictures}"
-        f"<p>{links}</p></html>\n",
-    )
+    parts = [
+        page.facts(facts),
+        f"<p>{links}</p>",
+        f'<div class="beside">{page.table(columns, rows)}<div class="grid">{pictures}</div></div>',
+    ]
+    page.write_page(folder / "index.html", title, parts)
 
 
 def write_results(

@@ -42,6 +42,7 @@ RUN_BY = {
     "src.data.split": ("data/test_split.py", "main("),
     "src.export.mindir_v1": ("e2e/test_infer_310.py", "lite_Model"),
     "src.launch.rank_tables": ("launch/test_rank_tables.py", "run(main, "),
+    "src.runs.report": ("runs/test_report.py", "report.main("),
     "src.settings.generate": ("docs/test_contributing.py", '"src.settings.generate"'),
     "src.space.cost": ("space/test_cost.py", "cost.main("),
     "src.space.extent": ("space/test_cost.py", "extent.main("),

@@ -226,6 +226,7 @@ def test_results_are_drawn_and_listed(tmp_path):
     search_report.draw_choices(candidates, SPACE, tmp_path / "choices.png")
     search_report.write_index(tmp_path, "a <search>", {"paths": len(candidates)}, candidates[:3], {1}, tables)
     page = (tmp_path / "index.html").read_text()
+    assert page.count('<table class="sortable">') == 1
     assert "a &lt;search&gt;" in page
     assert page.count("<td>yes</td>") == 1
     assert all(f'src="{name}.png"' in page for name in ("accuracy", "cloud", "choices"))
