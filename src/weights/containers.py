@@ -18,7 +18,7 @@ import numpy as np
 
 from src.errors import UsageError
 from src.weights import mxnet_params, torch_pickle
-from src.weights.raw import Damaged, of_bfloat16
+from src.weights.raw import UNZIPPING, Damaged, of_bfloat16
 
 META = "trained"  # under which our safetensors say what a checkpoint's meta says
 MAX_BYTES = 2**31  # the largest of these networks takes 26 MB; a training checkpoint of it three times that
@@ -140,7 +140,7 @@ def _is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return all(name.endswith(".npy") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except UNZIPPING:
         return path.suffix == ".npz"
 
 
@@ -152,7 +152,7 @@ def _npz(path: Path) -> Content:
                 raise Damaged(f"unpacked it has over {MAX_BYTES:,} bytes")
             for member in archive.infolist():
                 arrays[member.filename.removesuffix(".npy")] = _npy(member.filename, archive.read(member))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except UNZIPPING as error:
         raise Damaged(str(error)) from error
     return Content(path, "npz", arrays)
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+
 import numpy as np
+
+# What zipfile raises of a damaged archive: its own error, or of a name, a method, a size, a stream that cannot be.
+UNZIPPING = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
 class Damaged(Exception):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from src.weights.raw import Damaged, of_bfloat16
+from src.weights.raw import UNZIPPING, Damaged, of_bfloat16
 
 LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 TO_SAFETENSORS = (
@@ -107,7 +107,7 @@ def _read_zip(path: Path, most_bytes: int) -> tuple[Any, Callable[[Storage], np.
                 raise Damaged("its numbers are big-endian")
             root = _load(archive.read(pickles[0]))
             content = {name: archive.read(member) for name, member in members.items() if f"{folder}data/" in name}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except UNZIPPING as error:
         raise Damaged(str(error)) from error
 
     def values_of(storage: Storage) -> np.ndarray:

@@ -9,11 +9,13 @@ import dataclasses
 import functools
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors.numpy
 
 from src.cpu import build
 from src.data import folders
@@ -37,6 +39,7 @@ from src.space.journal import Journal
 from src.space.spaces import LAYOUTS, Domain
 from src.supernet.latency import _described, read_latency_table
 from src.training.going_on import Pace, pace_of, position_of
+from src.weights import containers
 from tests.data.records import pack_folder
 from tests.images import class_folders
 
@@ -270,7 +273,35 @@ def _pointed(path: Path) -> Any:
     return folder.newest_valid()[0].name
 
 
+# -- weights of others -----------------------------------------------------------------------------
+
+_FOREIGN = Path(__file__).parents[1] / "weights" / "files"
+
+
+def _copied(name: str) -> Callable[[Path], Path]:
+    return lambda folder: Path(shutil.copy(_FOREIGN / name, folder))
+
+
+def _safetensors(folder: Path) -> Path:
+    safetensors.numpy.save_file({"a": np.ones((2, 3), np.float32), "b": np.arange(4)}, folder / "net.safetensors")
+    return folder / "net.safetensors"
+
+
+def _npz(folder: Path) -> Path:
+    np.savez(folder / "net.npz", a=np.ones((2, 3), np.float32), b=np.arange(4))
+    return folder / "net.npz"
+
+
+def _arrays(path: Path) -> Any:
+    return {name: array.tobytes() for name, array in containers.read(path).arrays.items()}
+
+
 KINDS: dict[str, Kept] = {
+    "PyTorch's zip": Kept(_copied("zip.pth"), _arrays),
+    "PyTorch's older form": Kept(_copied("legacy.pth"), _arrays),
+    "MXNet's parameters": Kept(_copied("v2.params"), _arrays),
+    "safetensors": Kept(_safetensors, _arrays),
+    "npz": Kept(_npz, _arrays),
     "config.yaml": Kept(lambda folder: _written("config.yaml", _config())(folder), lambda path: load_config(path)),
     "classes.json": Kept(_class_map, _labels, IS_SEALED),
     "split.json": Kept(_split_of, _parts_of, IS_SEALED),

@@ -17,7 +17,7 @@ from src.errors import UsageError
 from src.settings.command_line import parse_arguments, split_command
 from src.settings.config import DEFAULTS
 from src.settings.sections import PROGRAMS
-from tests.attack.kept_files import KINDS
+from tests.attack.kept_files import _FOREIGN, KINDS
 
 MANY = 10_000
 FEW = {"image": 30, "checkpoint": 30, "pointer to a checkpoint": 20, "config.yaml": 40}
@@ -130,7 +130,11 @@ def test_ten_thousand_files_are_read_or_refused_by_name(tmp_path, kind):
 
 
 # What was found, by hand or by the tests above: each ended in a traceback, or was taken for something it is not.
+_ZIP = (_FOREIGN / "zip.pth").read_bytes()
+_PLACE = _ZIP.index(b"PK\x01\x02")
 FOUND = (
+    ("PyTorch's zip", _ZIP[: _PLACE + 46] + b"\xe9p" + _ZIP[_PLACE + 48 :]),  # a name that is no text
+    ("npz", _ZIP[: _PLACE + 6] + b"\x6d" + _ZIP[_PLACE + 7 :]),  # of a version of zip that there is not
     ("classes.json", b'[["cat"], {}]'),
     ("classes.json", b'["cat", "cat", "dog"]'),
     ("classes.json", b'{"cat": 0, "dog": 0, "owl": 1}'),
