@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench.engines import measure, table, wanted
+from bench.soak import Held, held, report
 
 # An engine that counts its samples up in seconds, from `start`.
 COUNTING = """
@@ -39,3 +40,18 @@ def test_the_table_gives_speeds_and_ratios_of_medians():
 
 def test_engines_can_be_left_out_by_a_part_of_their_name():
     assert list(wanted({"PyTorch NCHW": ([], {}), "ours": ([], {})}, ["NCHW"])) == ["ours"]
+
+
+def test_a_soak_tells_what_grows_and_what_saves_cost():
+    after = [Held(500 + 0.5 * epoch, 7, 20) for epoch in range(10)] + [Held(600 + epoch, 8, 21) for epoch in range(30)]
+    text = report(after, [0.25, 0.5, 0.75], 10.0)
+    assert "after epoch   10:   504.5 MB, 7 threads, 20 open files" in text
+    assert "after the first 10: +1024.0 KB an epoch, 8 to 8 threads, 21 to 21 open files" in text
+    assert "3 saves: median 500 ms, longest 750 ms, 15.0% of the time" in text
+
+
+def test_what_a_process_holds_is_counted(tmp_path):
+    before = held()
+    with (tmp_path / "file").open("w"):
+        assert held().files == before.files + 1
+    assert 10 < before.memory < 100_000 and before.threads >= 1

@@ -69,7 +69,10 @@ NOT_RUN = {
         ("test", "test-all", "mutants", "tests.mutants", "lint", "format", "pytest"), "they run the tests and linters"
     ),
     **dict.fromkeys(
-        ("bench", *(f"bench.{name}" for name in ("gradients", "latency", "pipeline", "profile", "rank_correlation"))),
+        (
+            "bench",
+            *(f"bench.{name}" for name in ("gradients", "latency", "pipeline", "profile", "rank_correlation", "soak")),
+        ),
         "measurements of minutes; their parts are tested in tests/bench and tests/supernet",
     ),
     "-n": "bash -n on any script",
