@@ -24,7 +24,7 @@ from src.errors import UsageError, run
 from src.files import sha256
 from src.machine.ranks import all_reduce_sum, leave
 from src.machine.stop import StopRequest
-from src.runs.checkpoint import SUFFIX, read_checkpoint
+from src.runs.checkpoint import SUFFIX
 from src.runs.folder import LAST, checkpoints_of, stored_split
 from src.runs.log import progress, record
 from src.runs.run import Run, started
@@ -41,7 +41,7 @@ from src.supernet.recalibration import PathAccuracy, keep_in_memory
 from src.supernet.searching import Candidate, header_of, run_search, search_of, tables_of
 from src.supernet.subnet import cut_out, path_of, write_subnet
 from src.training import parts as build
-from src.weights.loading import load_checkpoint
+from src.weights.loading import load_checkpoint, trained_of
 
 log = logging.getLogger("src.search")
 
@@ -156,7 +156,7 @@ def search(config: Config, trained: TrainedSupernet, current: Run) -> None:
 
 
 def supernet_of_run(given: str) -> TrainedSupernet:
-    """The supernet that ``--supernet`` means: a checkpoint, or the last one of a run.
+    """The supernet that ``--supernet`` means: a checkpoint, others' file of one, or the last checkpoint of a run.
 
     Raises:
         UsageError: there is none, or it is damaged or of one network alone.
@@ -164,7 +164,7 @@ def supernet_of_run(given: str) -> TrainedSupernet:
     if not given:
         raise UsageError("which supernet? Give --supernet RUN, the run folder of train.py --train_supernet")
     checkpoint = checkpoints_of(given, "--supernet", (LAST,))[-1]
-    facts = read_checkpoint(checkpoint).trained
+    facts = trained_of(checkpoint)
     if facts is None or not facts.is_supernet:
         raise UsageError(f"{checkpoint} is not of a supernet; train one with train.py --train_supernet")
     config = facts.config

@@ -198,7 +198,8 @@ def spos(
 
     Args:
         block_choices: per block an index of its position's ops: SNB-3, SNB-5, SNB-7, SXB-3.
-        channel_choices: per block 0 ... 9 (digits: 4), the share of half the outputs that the block is wide inside.
+        channel_choices: per block 0 ... 9 (digits: 4, blocks: 0), the share of half the outputs that the
+            block is wide inside.
         use_se: squeeze-excite in stages 3 and 4, hard-swish but in stage 1, dropout 0.2 instead of 0.1.
         last_conv_after_pooling: the last 1x1 convolution works on the pooled vector, with a bias and
             without batch-norm. Otherwise, with ``use_se``: the ShuffleNetV2+ tail.

@@ -289,6 +289,8 @@ LAYOUTS = {
     for space in (
         Space("OneShot"),
         Space("ShuffleNetV2+", stage_out_channels=(48, 128, 256, 512)),
+        # The paper's search for blocks alone: all are half their output wide inside.
+        Space("blocks", channel_scales=(1.0,)),
         # Small enough to train, search and train again on the digits in minutes.
         Space(
             "digits",

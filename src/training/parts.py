@@ -117,13 +117,18 @@ def normalised_as_pretrained(config: Config) -> Config:
     on has it already.
 
     Raises:
-        UsageError: the weights are of another network.
+        UsageError: the weights are of another network, or of a supernet for a single one.
     """
     if not config.pretrained or (config.of_run and "pretrained" in config.from_recipe):
         return config
     trained = trained_of(Path(config.pretrained), config.model, 0, config.model_options)
     if trained is None:
         return config
+    if trained.is_supernet and not config.train_supernet:
+        raise UsageError(
+            f"--pretrained {config.pretrained} is of a supernet: search it with python search.py --supernet, or go on "
+            "with --train_supernet"
+        )
     own, theirs = get_entry(config.model).preprocessing, trained.preprocessing
     changed = [key for key in ("mean", "std") if not config[key] and getattr(theirs, key) != getattr(own, key)]
     return config.replace(**{key: list(getattr(theirs, key)) for key in changed})

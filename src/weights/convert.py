@@ -91,6 +91,11 @@ def read_in(options: argparse.Namespace) -> Imported:
         found = imported(content, options.model, flow(options.model_options), options.source)
         if found is None:
             found = _as_told(content, options)
+    if found.trained.is_supernet:
+        raise UsageError(
+            f"{options.input} is of a supernet, which is many networks: search it as it is with "
+            f"python search.py --supernet {options.input}"
+        )
     classes = found.trained.num_classes
     if classes != (options.num_classes or (classes if content.meta else IMAGENET)):
         raise UsageError(f"{options.input} has {classes} classes; say --num_classes {classes} if it should")
@@ -99,8 +104,6 @@ def read_in(options: argparse.Namespace) -> Imported:
 
 def _own(content: Content, model: str) -> Imported:
     trained = Trained.from_meta(content.meta, content.path)
-    if trained.is_supernet:
-        raise UsageError(f"{content.path} is of a supernet, which is many networks: cut one out with search.py")
     if model not in ("", trained.model):
         raise UsageError(f"{content.path} is a checkpoint of {trained.model}, not of {model}")
     identity = Identity(trained.model, trained.model_options)

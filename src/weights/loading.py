@@ -107,7 +107,8 @@ def _flags(options: Mapping[str, Any], keys: list[str]) -> str:
 def _trained(recognised: Recognised, identity: Identity) -> Trained:
     classes = list(synsets()) if recognised.num_classes == len(synsets()) else []
     preprocessing = recognised.source.preprocessing_of(identity)
-    config = load_config("", {"model": identity.model, "model_options": identity.options})
+    keys = {"model": identity.model, "model_options": identity.options, **recognised.source.supernet}
+    config = load_config("", keys)
     known = (recognised.num_classes, classes, preprocessing, config)
     return Trained(*identity, *known, versions={}, device="", source=recognised.source.name)
 

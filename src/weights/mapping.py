@@ -58,7 +58,8 @@ class Piece(NamedTuple):
     Attributes:
         names: of the tensors it is made of; of none where it is zero there.
         form: ``same``, ``groups`` (one after the other along the outputs), ``bgr`` (its input channels in the other
-            order), ``pixel`` (a dense weight as one of a 1x1 convolution) or ``zero``.
+            order), ``pixel`` (a dense weight as one of a 1x1 convolution), ``zero``, or as long as the tensor and all
+            ``ones`` or ``zeros``; ``path`` is no weight, but where a supernet of ours notes its path.
     """
 
     names: tuple[str, ...]
@@ -155,7 +156,11 @@ def pieces_of(source: Source, ours: Iterable[str], identity: Identity) -> dict[s
         if part in OURS_NORM:
             part = source.norm[OURS_NORM.index(part)]
         piece = Piece((f"{theirs}.{part}",))
-        if name == "classifier.bias" and not source.has_bias:
+        if name == "path":
+            piece = Piece((), "path")
+        elif not source.has_affine and name.endswith((".gamma", ".beta")):
+            piece = Piece((f"{theirs}.{source.norm[2]}",), "ones" if name.endswith(".gamma") else "zeros")
+        elif name == "classifier.bias" and not source.has_bias:
             piece = Piece((), "zero")
         elif name == "classifier.weight" and source.has_pixel_classifier:
             piece = piece._replace(form="pixel")
@@ -197,12 +202,16 @@ def in_our_names(
 def _read(name: str, piece: Piece, recognised: Recognised) -> np.ndarray:
     if piece.form == "zero":
         return np.zeros(recognised.num_classes, np.float32)
+    if piece.form == "path":
+        return np.zeros(2 * sum(names.SPOS_BLOCKS), np.int32)
     arrays = [recognised.arrays[theirs] for theirs in piece.names]
     if piece.form == "groups":
         if len({array.shape[1:] for array in arrays}) > 1 or not arrays[0].ndim:
             raise UsageError(f"the groups of {name} have shapes that do not fit together")
         return np.concatenate(arrays)
     (array,) = arrays
+    if piece.form in ("ones", "zeros"):
+        return np.full(array.shape, piece.form == "ones", np.float32)
     if piece.form == "bgr" and array.ndim == 4:
         return np.ascontiguousarray(array[:, ::-1])
     if piece.form == "pixel" and array.shape[2:] == (1, 1):
@@ -221,9 +230,13 @@ def in_their_names(source: Source, identity: Identity, weights: Arrays) -> dict[
     found: dict[str, np.ndarray] = {}
     for name, piece in pieces_of(source, weights, identity).items():
         array = weights[name]
-        if piece.form == "zero":
-            if np.any(array):
-                raise UsageError(f"{source.name}'s {identity.model} has no {name}, and this one is not zero")
+        if piece.form in ("zero", "zeros", "ones"):
+            constant = int(piece.form == "ones")
+            if np.any(array != constant):
+                is_not = "one" if constant else "zero"
+                raise UsageError(f"{source.name}'s {identity.model} has no {name}, and this one is not {is_not}")
+        elif piece.form == "path":
+            continue
         elif piece.form == "groups":
             found |= dict(zip(piece.names, np.split(array, len(piece.names)), strict=True))
         elif piece.form == "bgr":

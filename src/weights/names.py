@@ -19,6 +19,10 @@ SXB = ("depthwise1", "expand", "depthwise2", "mix", "depthwise3", "project")
 SNB_PLACES = dict(zip(SNB, (0, 3, 5), strict=True))
 SXB_PLACES = dict(zip(SXB, (0, 2, 5, 7, 10, 12), strict=True))
 SHORTCUT_PLACES = {"depthwise": 0, "project": 2}
+XCEPTION = 3  # the Xception-like among the ops of SPOS
+# CanyonWind's supernet: names of the ops, and what stands first behind each of their channel selectors.
+OP_NAMES = ("block_sn_3x3", "block_sn_5x5", "block_sn_7x7", "block_sx_3x3")
+SELECTORS = ((1,), (1,), (1,), (3, 8))
 
 
 class Cell(NamedTuple):
@@ -186,6 +190,31 @@ def mxnet_spos(name: str, is_xception: bool) -> str:
         return {**ends, **tail, "hidden.se.expand": "features.27.channel_attention.3"}.get(cell.part, "output.0")
     branch, rest = _block(cell, is_xception).split(".", 1)
     return f"features.{3 + position_of(cell)}.{branch}_branch.{rest}"
+
+
+def _choice_of(name: str) -> tuple[str, int]:
+    """A supernet's cell as that of a path which goes through it, and the op that it belongs to (-1: to every path)."""
+    match = re.fullmatch(r"(features\.stage\d+\.\d+)\.choices\.(\d+)\.(.+)", name)
+    return (f"{match[1]}.{match[3]}", int(match[2])) if match else (name, -1)
+
+
+def megvii_supernet(name: str) -> str:
+    """The supernet of SPOS's authors: the ops of a position are counted behind its number."""
+    plain, op = _choice_of(name)
+    theirs = megvii_spos(plain, op == XCEPTION)
+    return theirs if op < 0 else re.sub(r"^features\.\d+", rf"\g<0>.{op}", theirs)
+
+
+def mxnet_supernet(name: str) -> str:
+    """CanyonWind's supernet, whose ops have names, and whose channel selectors take places in their sequences."""
+    plain, op = _choice_of(name)
+    theirs = mxnet_spos(plain, op == XCEPTION)
+    if op < 0:
+        return theirs
+    start, branch, place, *rest = theirs.replace("features.", "features").split(".")
+    if branch == "main_branch":
+        place = str(int(place) + sum(int(place) >= selector for selector in SELECTORS[op]))
+    return ".".join([start.replace("features", "features."), OP_NAMES[op], branch, place, *rest])
 
 
 def mxnet_tail(has_head: bool) -> str:

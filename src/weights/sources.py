@@ -49,6 +49,8 @@ class Source:
         preprocessing: what its evaluation does otherwise than our network's entry says, by network.
         is_bgr: the channels of its images are in the other order.
         has_bias: its classifier has one; ours is zero where it has none.
+        has_affine: its batch-norm has scale and shift; ours are one and zero where it has none.
+        supernet: keys of the configuration that our supernet computes the same with; none of a single network.
         has_pixel_classifier: its classifier is a 1x1 convolution.
         has_separate_groups: each group of a 1x1 convolution is a convolution of its own.
     """
@@ -66,6 +68,8 @@ class Source:
     preprocessing: Callable[[Identity], Mapping[str, Any]] = lambda identity: {}
     is_bgr: bool = False
     has_bias: bool = True
+    has_affine: bool = True
+    supernet: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     has_pixel_classifier: bool = False
     has_separate_groups: bool = False
 
@@ -120,13 +124,7 @@ def _spos(block: Callable[[int], str], **form: Any) -> Callable[[Arrays], Identi
     """``block``: the beginning of the names of a position's main branch."""
 
     def identify(arrays: Arrays) -> Identity:
-        held = list(arrays)
-        first_width = len(arrays[_main(block, 0, arrays)[1]]) + 16
-        layout = {64: "OneShot", 48: "ShuffleNetV2+"}.get(first_width)
-        if layout is None:
-            raise UsageError(f"its first stage has {first_width} channels; those of SPOS have 64 or 48")
-        has_se = any("channel_attention" in name for name in held)
-        fields = {"use_se": has_se, "last_conv_after_pooling": "features.24.bias" in held}
+        layout, fields = _form(_main(block, 0, arrays)[1], arrays)
         space = create_space(layout, **fields)
         blocks, channels = [], []
         for number, position in enumerate(space.positions()):
@@ -141,6 +139,29 @@ def _spos(block: Callable[[int], str], **form: Any) -> Callable[[Arrays], Identi
         )
 
     return identify
+
+
+def _form(projection: str, arrays: Arrays) -> tuple[str, dict[str, bool]]:
+    """The layout of a space of SPOS, and its other fields.
+
+    Args:
+        projection: name of the last convolution of its first block.
+    """
+    first_width = len(arrays[projection]) + 16
+    layout = {64: "OneShot", 48: "ShuffleNetV2+"}.get(first_width)
+    if layout is None:
+        raise UsageError(f"its first stage has {first_width} channels; those of SPOS have 64 or 48")
+    has_se = any("channel_attention" in name for name in arrays)
+    return layout, {"use_se": has_se, "last_conv_after_pooling": "features.24.bias" in arrays}
+
+
+def _mxnet_supernet(arrays: Arrays) -> Identity:
+    projection = "features.3.block_sn_3x3.main_branch.6.weight"
+    if projection not in arrays:
+        raise UsageError(f"{projection} is missing")
+    layout, fields = _form(projection, arrays)
+    is_other = {} if layout == "OneShot" else {"layout": layout}
+    return Identity("spos_oneshot", {**is_other, **{key: True for key, value in fields.items() if value}})
 
 
 def _main(block: Callable[[int], str], position: int, arrays: Arrays) -> tuple[int, str, int]:
@@ -269,6 +290,34 @@ SOURCES = (
         form={"shuffle": "mxnet"},
         norm=MXNET_NORM,
         has_pixel_classifier=True,
+    ),
+    Source(
+        "megvii",
+        SPOS,
+        ("first_conv.0.weight", "features.0.0.branch_main.0.weight", "conv_last.0.weight"),
+        _plain(names.megvii_supernet),
+        lambda arrays: Identity("spos_oneshot", {"layout": "blocks", "shuffle": "megvii"}),
+        "megvii",
+        "MIT",
+        form={"layout": "blocks", "shuffle": "megvii", "use_se": False, "last_conv_after_pooling": False},
+        preprocessing=lambda identity: {**BYTES, "resize_kernel": "mindspore"},
+        is_bgr=True,
+        has_bias=False,
+        has_affine=False,
+        supernet={"train_supernet": True, "supernet_affine": False},
+    ),
+    Source(
+        "mxnet",
+        SPOS,
+        ("features.0.weight", "features.3.block_sn_3x3.main_branch.0.weight"),
+        _plain(names.mxnet_supernet),
+        _mxnet_supernet,
+        "CanyonWind",
+        "none stated",
+        form={"shuffle": "mxnet"},
+        norm=MXNET_NORM,
+        has_pixel_classifier=True,
+        supernet={"train_supernet": True, "supernet_masking": "upstream"},
     ),
     Source(
         "mindspore",

@@ -57,7 +57,10 @@ def row(source: str, model: str, options: Row, shapes: Shapes, logits: np.ndarra
     }
 
 
-def of_torch(make: Callable[[], Any], source: str, model: str, options: Row, images: np.ndarray) -> Row:
+def of_torch(
+    make: Callable[[], Any], source: str, model: str, options: Row, images: np.ndarray, blocks: tuple[int, ...] = ()
+) -> Row:
+    """``blocks``: of the path through a supernet."""
     import torch
 
     network = make()
@@ -68,8 +71,9 @@ def of_torch(make: Callable[[], Any], source: str, model: str, options: Row, ima
     with torch.no_grad():
         for name, value in network.state_dict().items():
             value.copy_(values[name])
-        logits = network(torch.from_numpy(images).double()).numpy()
-    return row(source, model, options, shapes, logits)
+        logits = network(torch.from_numpy(images).double(), *([blocks] if blocks else [])).numpy()
+    path = {"path": [blocks, (0,) * len(blocks)]} if blocks else {}
+    return row(source, model, options, shapes, logits, **path)
 
 
 def torch_rows(folders: Mapping[str, Path]) -> Iterator[Row]:
@@ -122,6 +126,10 @@ def megvii_rows(folders: Mapping[str, Path]) -> Iterator[Row]:
             module.ShuffleNetV2_OneShot, n_class=CLASSES, architecture=list(blocks), channels_scales=scales
         )
         yield of_torch(lambda make=make: pooled(make()), "megvii", "spos_oneshot", options, bgr)
+    module = _module(folders["SinglePathOneShot"] / "src/Supernet", "network")
+    options = {"layout": "blocks", "shuffle": "megvii"}
+    make = functools.partial(module.ShuffleNetV2_OneShot, n_class=CLASSES)
+    yield of_torch(lambda: pooled(make()), "megvii", "spos_oneshot", options, bgr, ONESHOT[0])
 
 
 def mxnet_rows(folders: Mapping[str, Path]) -> Iterator[Row]:
@@ -154,6 +162,35 @@ def mxnet_rows(folders: Mapping[str, Path]) -> Iterator[Row]:
             else {**form, "block_choices": _text(path[0]), "channel_choices": _text(path[1])}
         )
         yield row("mxnet", model, options, shapes, logits, exported=_exported(network, shapes))
+    yield from mxnet_supernet_rows(module)
+
+
+def mxnet_supernet_rows(module: Any) -> Iterator[Row]:
+    """A path of all ops and many widths, under the mask that the search gives it."""
+    import mxnet
+
+    for options, (blocks, channels) in (
+        ({}, ONESHOT),
+        ({"use_se": True, "last_conv_after_pooling": True}, ONESHOT),
+        ({"use_se": True, "layout": "ShuffleNetV2+"}, S_PLUS),
+    ):
+        layout = options.get("layout", "OneShot")
+        flags = {key: value for key, value in options.items() if key != "layout"}
+        network = module.get_shufflenas_oneshot(n_class=CLASSES, channels_layout=layout, **flags)
+        network.initialize()
+        network.cast("float64")
+        widths, scales = np.repeat(network.stage_out_channels, network.stage_repeats), network.candidate_scales
+        mids = [int(width // 2 * scales[index]) for width, index in zip(widths, channels, strict=True)]
+        mask = (np.arange(widths[-1]) < np.array(mids)[:, None]).astype(np.float64)
+        images = mxnet.nd.array(normalised(*MXNET), dtype="float64")
+        for op in range(4):  # finds the shapes of parameters
+            network(images, mxnet.nd.array([op] * len(blocks)), mxnet.nd.array(mask, dtype="float64"))
+        parameters = network._collect_params_with_prefix()
+        shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+        for name, value in tensors(shapes, "spos_oneshot").items():
+            parameters[name].set_data(mxnet.nd.array(value, dtype="float64"))
+        logits = network(images, mxnet.nd.array(blocks), mxnet.nd.array(mask, dtype="float64")).asnumpy()
+        yield row("mxnet", "spos_oneshot", options, shapes, logits, path=[blocks, channels])
 
 
 def _exported(network: Any, shapes: Shapes) -> str:

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
+import search
 from src.errors import UsageError
 from src.models import create_model
 from src.models.layers import weights
 from src.runs.checkpoint import write_checkpoint
+from src.settings.config import load_config
+from src.training.parts import normalised_as_pretrained
+from src.weights import convert
 from src.weights.assignment import assign_weights
 from src.weights.containers import Content
 from src.weights.loading import imported, load_checkpoint, load_pretrained
@@ -307,3 +311,23 @@ def test_all_else_of_pretrained_weights_is_strict(tmp_path):
             np.testing.assert_array_equal(array, fresh[name], err_msg=name)
     with pytest.raises(UsageError, match="is a checkpoint of net, not of other"):
         load_pretrained(path, network, "other")
+
+
+def test_a_supernet_of_others_is_taken_by_search_and_by_its_own_training_alone(tmp_path):
+    shapes = {
+        "first_conv.0.weight": (16, 3, 3, 3),
+        "features.0.0.branch_main.0.weight": (32, 16, 1, 1),
+        "conv_last.0.weight": (1024, 640, 1, 1),
+        "classifier.0.weight": (10, 1024),
+    }
+    file = tmp_path / "supernet.npz"
+    np.savez(file, **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    found = search.supernet_of_run(str(file))
+    assert (found.space.channel_scales, found.space.shuffle, found.space.length) == ((1.0,), "megvii", 20)
+    assert not found.facts.config.supernet_affine
+    config = load_config("", {"model": "spos_oneshot", "pretrained": str(file)})
+    with pytest.raises(UsageError, match="is of a supernet: search it"):
+        normalised_as_pretrained(config)
+    assert normalised_as_pretrained(config.replace(train_supernet=True)).mean == [0.0, 0.0, 0.0]
+    with pytest.raises(UsageError, match=r"is of a supernet, .*search\.py --supernet"):
+        convert.main([str(file), str(tmp_path / "out.ckpt"), "--num_classes", "10"])

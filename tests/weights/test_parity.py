@@ -11,6 +11,11 @@ from mindspore import Tensor, nn
 
 from src.models import create_model, options_of
 from src.models.layers import weights
+from src.models.spos import create_subnet
+from src.settings.config import load_config
+from src.space.spaces import Architecture, to_genes
+from src.supernet.network import subnet_weights
+from src.supernet.path_parts import space_of, supernet_of
 from src.weights import mapping
 from src.weights.assignment import assign_weights
 from src.weights.containers import Content
@@ -18,7 +23,9 @@ from src.weights.loading import imported
 from src.weights.sources import SOURCES, Identity, Source
 from tests.weights import rules
 
-ROWS = json.loads(Path(__file__).with_name("parity.json").read_text(encoding="utf-8"))
+ALL = json.loads(Path(__file__).with_name("parity.json").read_text(encoding="utf-8"))
+ROWS = [row for row in ALL if "path" not in row]
+SUPERNETS = [row for row in ALL if "path" in row]
 # Measured: at most 2e-5 of the largest logit, in float32.
 TOLERANCE = 1e-4
 # One of each form of names and of each difference in what is computed; the whole table takes a minute.
@@ -41,12 +48,15 @@ def described(row: dict) -> str:
 
 
 def source_of(row: dict) -> Source:
-    return next(source for source in SOURCES if source.name == row["source"] and row["model"] in source.models)
+    its = (source for source in SOURCES if source.name == row["source"] and row["model"] in source.models)
+    return next(source for source in its if bool(source.supernet) == ("path" in row))
 
 
 def file_of(row: dict, network: nn.Cell) -> Content:
     """A file as the source's own code would write it, with the weights by rule."""
     zeros = {name: np.zeros(value.shape, np.float32) for name, value in weights(network).items()}
+    if not source_of(row).has_affine:
+        zeros |= {name: zeros[name] + 1 for name in zeros if name.endswith(".gamma")}
     theirs = mapping.in_their_names(source_of(row), Identity(row["model"], row["options"]), zeros)
     shapes = {name: array.shape for name, array in theirs.items()}
     assert (len(shapes), rules.digest(shapes)) == (row["tensors"], row["digest"])
@@ -85,11 +95,43 @@ def test_so_are_those_of_every_other_variant(row):
     assert distance(row) < TOLERANCE
 
 
+def supernet_distances(row: dict) -> tuple[float, float]:
+    """Of the logits of a path in the supernet and alone, for weights in the source's own form."""
+    path = Architecture(*map(tuple, row["path"]))
+    config = load_config("", {"model": row["model"], "model_options": row["options"], **source_of(row).supernet})
+    network = supernet_of(config, rules.CLASSES).set_train(False)
+    found = imported(file_of(row, network))
+    assert found.trained.is_supernet and found.trained.config.supernet_affine == config.supernet_affine
+    assert space_of(found.trained.config, rules.CLASSES) == network.space
+    assign_weights(network, found.weights(network))
+    network.set_path(to_genes([path])[0])
+    alone = create_subnet(network.space, path, rules.CLASSES).set_train(False)
+    arrays = {name: value.asnumpy() for name, value in weights(network).items()}
+    assign_weights(alone, subnet_weights(arrays, network.space, path))
+    preprocessing = found.trained.preprocessing
+    images, golden = Tensor(rules.normalised(preprocessing.mean, preprocessing.std)), np.array(row["logits"])
+    return tuple(np.abs(cell(images).asnumpy() - golden).max() / np.abs(golden).max() for cell in (network, alone))
+
+
+def test_a_path_of_the_authors_supernet_computes_what_it_does_there_in_ours_and_alone():
+    (row,) = (row for row in SUPERNETS if row["source"] == "megvii")
+    assert max(supernet_distances(row)) < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in SUPERNETS if row["source"] == "mxnet"], ids=described)
+def test_so_does_one_of_the_other_supernet_where_masked_channels_leak_into_it(row):
+    inside, alone = supernet_distances(row)
+    assert inside < TOLERANCE
+    assert alone > 10 * TOLERANCE
+
+
 def test_every_source_is_compared():
-    compared = {(row["source"], row["model"]) for row in ROWS}
+    compared = {(row["source"], row["model"], "path" in row) for row in ALL}
     # Upstream's MindSpore networks are compared with plain NumPy in test_loading.py.
     for source in SOURCES:
-        assert source.name == "mindspore" or any((source.name, model) in compared for model in source.models)
+        is_its = [(source.name, model, bool(source.supernet)) in compared for model in source.models]
+        assert source.name == "mindspore" or any(is_its)
 
 
 def test_names_of_an_exported_mxnet_network_are_understood():
