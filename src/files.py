@@ -130,7 +130,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or (error.filename and Path(error.filename).parent != path.parent):
+        named = error.filename2 or error.filename  # of a copy the second is what could not be written
+        if error.errno is None or (named and Path(named).parent != path.parent):
             raise
         raise type(error)(error.errno, error.strerror, str(path)) from error
 

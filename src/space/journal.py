@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from src.errors import UsageError
-from src.files import flush, naming
+from src.files import flush, naming, parse_json
 
 _SEAL = b', "crc32": '
 
@@ -124,7 +124,9 @@ def _unsealed(line: bytes) -> tuple[Any, bool]:
     Raises:
         ValueError: no JSON, or not what was written.
     """
-    record = json.loads(line)
+    record = parse_json(line)
+    if not isinstance(record, dict):
+        raise ValueError("it is no record")
     body, sealed, _ = line.rpartition(_SEAL)
     if sealed and record.pop("crc32", None) != zlib.crc32(body):
         raise ValueError("its checksum is another")

@@ -170,10 +170,10 @@ def read_latency_table(path: Path, space: Space) -> Table:
         raise UsageError(f"cannot read the latency table {path}: {error.strerror}") from error
     except (ValueError, OverflowError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not a latency table of python -m src.supernet.latency") from error
-    if choices.shape != cost_tables(space)["macs"].choices.shape or not np.isfinite([*choices.flat, fixed]).all():
-        raise UsageError(f"{path} is damaged: it has not a number for each block of the space")
     if other := sorted(key for key, value in _described(space).items() if measured.get(key) != value):
         raise UsageError(f"{path} is the latency table of another space: it differs in {', '.join(other)}")
+    if choices.shape != cost_tables(space)["macs"].choices.shape or not np.isfinite([*choices.flat, fixed]).all():
+        raise UsageError(f"{path} is damaged: it has not a number for each block of the space")
     return Table("latency", "ms", fixed, choices)
 
 

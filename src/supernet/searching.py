@@ -185,8 +185,9 @@ def run_search(
                 group = fresh[position : position + world.size]
                 accuracies = _evaluate(group, scores, world)
             else:
-                accuracies = [record["accuracy"]]
-                if [record["blocks"], record["channels"]] != [list(part) for part in from_genes(group[0][None])[0]]:
+                accuracies = [record.get("accuracy")]
+                path = [list(part) for part in from_genes(group[0][None])[0]]
+                if [record.get("blocks"), record.get("channels")] != path or type(accuracies[0]) not in (int, float):
                     raise UsageError(f"{journal.path} does not fit this search; give another run_dir")
             for row, accuracy in zip(group, accuracies, strict=True):
                 candidate = Candidate(len(candidates), search.generation, from_genes(row[None])[0], accuracy)

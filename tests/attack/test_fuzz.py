@@ -139,6 +139,8 @@ FOUND = (
     ("classes.json", b'["cat", "cat", "dog"]'),
     ("classes.json", b'{"cat": 0, "dog": 0, "owl": 1}'),
     ("classes.json", b"[" * 4000),
+    ("journal", b"[" * 4000 + b"\n"),
+    ("journal", b'[{"index": 0, "crc32": 1}]\n'),
     ("split.json", b'{"train": {"cat/0.jpg": {}}, "val": {}}'),
     ("labels in JSON", b'{"a.jpg": true}'),
     ("labels in JSON", b'{"a.jpg":' * 4000),
