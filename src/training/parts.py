@@ -213,8 +213,10 @@ def eval_classes(folder: Path, trained: Trained | None) -> dict[str, int]:
     if len(found) != trained.num_classes:
         names = f"named like {trained.classes[0]}" if own else "as many as the network has"
         raise UsageError(
-            f"{folder} has {len(found)} classes, of {trained.num_classes} of the network, and they are not {names}"
+            f"{folder} has {len(found)} classes, of {trained.num_classes} of the network, and they are not {names}; "
+            "name its classes: python -m src.weights.convert FILE OUT.ckpt --classes LIST.json"
         )
+    _log.warning(f"the network's outputs are taken in the order of the sorted names of {folder}")
     return found
 
 

@@ -21,6 +21,13 @@ def assign_weights(net: nn.Cell, arrays: Mapping[str, np.ndarray]) -> None:
         UsageError: names each missing, surplus, wrongly shaped or wrongly typed tensor (at most
             MAX_NAMED of a kind, then their number); ``net`` is then as it was.
     """
+    check_fit(net, arrays)
+    for name, parameter in weights(net).items():
+        parameter.set_data(ms.Tensor(arrays[name]))
+
+
+def check_fit(net: nn.Cell, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises as :func:`assign_weights` does, which sets nothing then."""
     expected = weights(net)
     missing = [name for name in expected if name not in arrays]
     surplus = [name for name in arrays if name not in expected]
@@ -36,8 +43,6 @@ def assign_weights(net: nn.Cell, arrays: Mapping[str, np.ndarray]) -> None:
     kinds = {"missing": missing, "surplus": surplus, "wrong shape": misshapen, "wrong type": mistyped}
     if any(kinds.values()):
         raise UsageError("; ".join(f"{kind}: {listed(names)}" for kind, names in kinds.items() if names))
-    for name, parameter in expected.items():
-        parameter.set_data(ms.Tensor(arrays[name]))
 
 
 def listed(names: list[str]) -> str:

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import nn
 
 from src.data.imagenet import synsets
 from src.data.labels import read_class_map
@@ -35,7 +35,7 @@ from src.runs.checkpoint import SUFFIX, verify, write_checkpoint
 from src.runs.trained import Trained
 from src.settings.config import load_config
 from src.settings.yaml_text import flow
-from src.weights.assignment import assign_weights
+from src.weights.assignment import check_fit
 from src.weights.containers import META, Content, read
 from src.weights.loading import Imported, imported
 from src.weights.mapping import Recognised, in_their_names, recognise
@@ -48,8 +48,7 @@ def main(argv: list[str]) -> None:
     options = _parse(argv)
     write = _writer(options.output, options.to)
     found = read_in(options)
-    network = create_model(found.trained.model, found.trained.num_classes, **found.trained.model_options)
-    weights = _checked(found, network)
+    weights = _checked(found)
     _report(found, weights)
     if options.to == "ours":
         tensors: Mapping[str, np.ndarray] = weights
@@ -132,13 +131,16 @@ def _with_class_names(found: Imported, path: Path | None) -> Imported:
     return dataclasses.replace(found, trained=dataclasses.replace(found.trained, classes=names))
 
 
-def _checked(found: Imported, network: nn.Cell) -> dict[str, np.ndarray]:
+def _checked(found: Imported) -> dict[str, np.ndarray]:
     """The weights under our names, which fit the network."""
+    network = create_model(found.trained.model, found.trained.num_classes, **found.trained.model_options)
     try:
         weights = found.weights(network)
-        assign_weights(network, weights)
+        check_fit(network, weights)
     except UsageError as error:
         raise UsageError(f"{found.content.path} does not fit {found.identity.model}: {error}") from error
+    del network
+    gc.collect()  # its cells refer to each other; what is written next takes as much memory again
     return weights
 
 

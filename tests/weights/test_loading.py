@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pytest
 from mindspore import Tensor, nn
 
 import search
+from src.data.imagenet import synsets
 from src.errors import UsageError
-from src.models import create_model
+from src.models import create_model, get_entry
 from src.models.layers import weights
 from src.runs.checkpoint import write_checkpoint
+from src.runs.trained import Trained
 from src.settings.config import load_config
-from src.training.parts import normalised_as_pretrained
+from src.training.parts import eval_classes, normalised_as_pretrained
 from src.weights import convert
 from src.weights.assignment import assign_weights
 from src.weights.containers import Content
@@ -331,3 +334,23 @@ def test_a_supernet_of_others_is_taken_by_search_and_by_its_own_training_alone(t
     assert normalised_as_pretrained(config.replace(train_supernet=True)).mean == [0.0, 0.0, 0.0]
     with pytest.raises(UsageError, match=r"is of a supernet, .*search\.py --supernet"):
         convert.main([str(file), str(tmp_path / "out.ckpt"), "--num_classes", "10"])
+
+
+def test_a_folder_of_foreign_weights_is_labelled_by_name_or_by_order_or_refused(tmp_path, caplog):
+    """With ImageNet's thousand by their ids; an upstream head that has as many classes by accident says so."""
+    own = get_entry("mnasnet").preprocessing
+    config = load_config("", {"model": "mnasnet"})
+    imagenet = Trained("mnasnet", {}, 1000, list(synsets()), own, config, {}, "", "timm")
+    upstream = dataclasses.replace(imagenet, num_classes=2, classes=[], source="mindspore")
+    pets = {"n01443537": "cat", "n01440764": "dog"}
+    for name in pets:
+        for folder in (tmp_path / "ids" / name, tmp_path / "pets" / pets[name]):
+            folder.mkdir(parents=True)
+            (folder / "0.png").touch()
+    assert eval_classes(tmp_path / "ids", imagenet) == {"n01440764": 0, "n01443537": 1}
+    assert not caplog.records
+    assert eval_classes(tmp_path / "pets", upstream) == {"cat": 0, "dog": 1}
+    assert "in the order of the sorted names" in caplog.text
+    for trained in (imagenet, dataclasses.replace(upstream, num_classes=5)):
+        with pytest.raises(UsageError, match=r"has 2 classes, of \d+ of the network.*--classes LIST\.json"):
+            eval_classes(tmp_path / "pets", trained)
