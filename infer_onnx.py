@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from src.data.folders import find_split
+from src.data.folders import build_class_index, find_split
 from src.data.labels import labelled_images
 from src.data.preprocessing import Preprocessing
 from src.errors import UsageError, run
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
         raise UsageError("--batch_size must be at least 1")
     manifest, entry = read_manifest(path)
     folder = find_split(options.dataset_path, "val")
-    images = labelled_images(folder, {name: label for label, name in enumerate(manifest["classes"])} or None)
+    images = labelled_images(folder, classes_of(folder, manifest["classes"]))
     start = time.perf_counter()
     result = accuracy(
         onnx_runner(path, provider(options.device_target)),
@@ -46,6 +46,16 @@ def main(argv: list[str]) -> None:
     print(f"{path} with {PROVIDERS[options.device_target]}: {result.images / seconds:.1f} images/s")
     print(f"images = {result.images}\ncorrect_top1 = {result.top1}\ncorrect_top5 = {result.top5}")
     print(f"top-1 {result.top1 / result.images:.4%}, top-5 {result.top5 / result.images:.4%}")
+
+
+def classes_of(folder: Path, names: list[str]) -> dict[str, int] | None:
+    """The label of each class: all of the network's, or those ``folder`` has, which is said; None: no names known."""
+    own = {name: label for label, name in enumerate(names)}
+    found = build_class_index(folder)
+    if not own or not found.keys() < own.keys():
+        return own or None
+    print(f"note: {folder} has images of {len(found)} of the network's {len(own)} classes")
+    return {name: own[name] for name in found}
 
 
 def provider(device_target: str) -> tuple[str, ...]:

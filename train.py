@@ -11,6 +11,7 @@ import gc
 import logging
 import shlex
 import sys
+from pathlib import Path
 
 from src.data.split import HELD_OUT_FILE, SPLIT_FILE
 from src.errors import UsageError, run
@@ -40,6 +41,8 @@ def main(argv: list[str]) -> None:
     config = build.with_weights(parse_arguments(argv, "train", cards_of))
     if told := build.network_told(config):
         config = build.with_weights(parse_arguments([*argv, *told], "train", cards_of))
+    if config.resume not in ("", "auto") and not Path(config.resume).exists():
+        raise UsageError(f"--resume {config.resume}: there is no such run folder or checkpoint")
     if not config.model:
         line = shlex.join(["python", "train.py", "--model", "NAME", *argv])
         raise UsageError(

@@ -56,7 +56,7 @@ def run(
     """Runs ``main(argv)``, then, if it is done, ``at_end()``, and exits with 0 (done), 2 (usage error, one line on
     stderr), 129, 130 or 143 (signals) or 1 (RunFailed or a full or read-only place, one line; any other exception keeps
     its traceback). Output that cannot be written changes nothing of that."""
-    with _steady_output():
+    with steady_output():
         try:
             main(sys.argv[1:] if argv is None else argv)
             at_end()
@@ -108,7 +108,8 @@ class _Steady:
 
 
 @contextlib.contextmanager
-def _steady_output() -> Iterator[None]:
+def steady_output() -> Iterator[None]:
+    """Within the block, what standard output and error do not take is lost, and nothing is raised for it."""
     before = sys.stdout, sys.stderr
     steady = [_Steady(stream) for stream in before]
     sys.stdout, sys.stderr = steady

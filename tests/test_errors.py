@@ -63,6 +63,15 @@ def test_streams_are_as_they_were_afterwards():
     assert (sys.stdout, sys.stderr) == before
 
 
+def test_a_long_help_may_be_read_by_its_first_lines_only(root):
+    command = 'set -o pipefail; "$0" -c "$1" --help | head -n 1'
+    program = "from src.settings.command_line import answer_help; answer_help('train')"
+    ended = subprocess.run(
+        ["bash", "-c", command, sys.executable, program], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "") and ended.stdout.startswith("usage: python train.py")
+
+
 def test_a_letter_that_the_console_does_not_know_is_written_as_its_number(monkeypatch):
     taken = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(taken, encoding="ascii"))

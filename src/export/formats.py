@@ -61,11 +61,14 @@ def _mindir_runner(path: Path) -> Run:
 
 
 def onnx_runner(path: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",), threads: int = 0) -> Run:
-    """``threads``: 0 leaves the number to ONNX Runtime."""
+    """``threads``: 0 leaves the number to ONNX Runtime. Raises UsageError if the file is no ONNX, or damaged."""
     import onnx
     import onnxruntime
 
-    onnx.checker.check_model(onnx.load(path), full_check=True)
+    try:
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+    except Exception as error:  # protobuf's, Unicode's, ONNX's own: whatever the bytes make its parsers stumble over
+        raise UsageError(f"{path} is no ONNX file, or damaged: {' '.join(str(error).split())[:120]}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))

@@ -23,6 +23,9 @@ SEVERAL = {
 }
 ONE = {"Ascend": "DEVICE_ID DATA_PATH", "GPU": "DEVICE_ID DATA_PATH", "CPU": "DATA_PATH"}
 
+# A line that has one of these says which checkpoint is meant.
+CHECKPOINT_FLAGS = ("checkpoint_path", "ckpt_path", "ckpt_file", "checkpoint", "pth_path")
+
 
 def on_several(call: Call) -> Options:
     """Training on the devices of this machine, which NODE_NUM can make one of several."""
@@ -146,8 +149,9 @@ def transfer(call: Call) -> Options:
 def evaluation(call: Call) -> Options:
     """eval.py on what the checkpoint, unless the line says it, names as its network."""
     network = ["--model", call.network] if call.network and not value_of(call.arguments, "model") else []
-    checkpoint = checkpoint_of(call, f"{call.network}_")
-    arguments = ["--val_data_path", call.data_path(), "--checkpoint_path", checkpoint, *call.device()]
+    names_one = not call.words["CHECKPOINT"] and any(value_of(call.arguments, flag) for flag in CHECKPOINT_FLAGS)
+    checkpoint = [] if names_one else ["--checkpoint_path", checkpoint_of(call, f"{call.network}_")]
+    arguments = ["--val_data_path", call.data_path(), *checkpoint, *call.device()]
     options = call.options("eval", "eval.py", [*recipe_flags(call), *network, *arguments])
     options.about = f"{call.network or 'the network of the checkpoint'} on {call.script.target}, evaluation"
     return options

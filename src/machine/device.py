@@ -29,7 +29,8 @@ def choose_target(wanted: str, present: list[str]) -> str:
         return next(target for target in TARGETS if target in present)
     if wanted not in present:
         raise UsageError(
-            f"--device_target {wanted}: MindSpore {ms.__version__} finds no {wanted} here, only {', '.join(present)}"
+            f"--device_target {wanted}: MindSpore {ms.__version__} finds no {wanted} here, only {', '.join(present)}; "
+            f"to compute on that, add --device_target {present[0]}"
         )
     return wanted
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.errors import UsageError, nearest
+from src.errors import UsageError, nearest, steady_output
 from src.settings.config import (
     DEFAULTS,
     SECTION_OF,
@@ -292,7 +292,8 @@ def _merge(overrides: dict[str, Any], more: Mapping[str, Any]) -> None:
 def answer_help(program: str) -> None:
     """Prints the help and leaves if the command line asks for it: called before the imports that take seconds."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text(program))
+        with steady_output():
+            print(help_text(program))
         raise SystemExit(0)
 
 

@@ -21,8 +21,8 @@ from src.weights.raw import UNZIPPING, Damaged, of_bfloat16
 
 LEGACY_HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 TO_SAFETENSORS = (
-    "if you trust the file, save its tensors where PyTorch is installed: "
-    "safetensors.torch.save_file(torch.load(FILE)['state_dict'], 'weights.safetensors')"
+    "if you trust the file, load it where PyTorch is installed, and save the network's tensors alone: "
+    "safetensors.torch.save_file(NETWORK.state_dict(), 'weights.safetensors')"
 )
 MOST_PICKLE = 64 * 2**20  # bytes of instructions; a network of 500 tensors has 0.1 MB
 BFLOAT16 = "bfloat16"

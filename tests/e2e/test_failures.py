@@ -65,6 +65,7 @@ def refused(result: tuple[int, str, str], *parts: str) -> bool:
     ("words", "parts"),
     [
         ("", ["which network?", "--model", "summary.py"]),
+        ("--resume gone", ["--resume gone: there is no such run folder or checkpoint"]),
         ("--model spnasnett", ["no network 'spnasnett'", "spnasnet"]),
         ("--model tiny --learning_rat 0.1", ["no flag '--learning_rat'"]),
         ("--model tiny --bacth_size 4", ["no flag '--bacth_size'", "batch_size"]),

@@ -14,6 +14,7 @@ from src.export import lite
 from src.export.formats import onnx_runner
 from src.export.quantize import nodes_of, quantize_int8
 from tests.exported import checkpoint
+from tests.images import accepted_files, write_files
 
 CLASSES = ["class0", "class1", "class2"]
 
@@ -152,6 +153,24 @@ def test_int8_that_cannot_be_made_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match=message):
         export.main([*common, "--calibration_path", str(photos / "train"), *flags])
     assert list(tmp_path.glob("net*")) == []
+
+
+def test_some_of_the_networks_classes_keep_their_labels(tmp_path, capsys):
+    for name in ("cat", "eel"):
+        write_files(tmp_path / name, {"1.jpg": accepted_files()["plain.jpg"]})
+    assert infer_onnx.classes_of(tmp_path, ["ant", "cat", "dog", "eel"]) == {"cat": 1, "eel": 3}
+    assert capsys.readouterr().out == f"note: {tmp_path} has images of 2 of the network's 4 classes\n"
+    assert infer_onnx.classes_of(tmp_path, ["cat", "eel"]) == {"cat": 0, "eel": 1}
+    assert infer_onnx.classes_of(tmp_path, ["cat", "dog"]) == {"cat": 0, "dog": 1}  # which the reader of images refuses
+    assert infer_onnx.classes_of(tmp_path, []) is None
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"no protobuf", bytes(range(256)) * 9])
+def test_what_is_no_onnx_is_named(tmp_path, content):
+    (tmp_path / "net.onnx").write_bytes(content)
+    with pytest.raises(UsageError, match=r"net\.onnx is no ONNX file, or damaged: "):
+        infer_onnx.onnx_runner(tmp_path / "net.onnx")
 
 
 def test_onnx_evaluation_refuses_what_it_cannot_do(float_file, photos):

@@ -478,6 +478,11 @@ def test_a_flag_without_its_value_is_not_given():
     assert command[-1] == "--batch_size="  # not the script's to judge
 
 
+def test_a_checkpoint_by_another_name_is_not_joined_by_the_newest_runs():
+    command = asked("test/train_eval_8p.sh --data_path=data --ckpt_path=net").command
+    assert command[-1] == "--ckpt_path=net" and "--checkpoint_path" not in command
+
+
 # -- the files -----------------------------------------------------------------------------------------------
 
 
