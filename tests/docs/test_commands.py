@@ -49,6 +49,7 @@ RUN_BY = {
     "src.space.score": ("space/test_cost.py", "score.main("),
     "src.weights.convert": ("weights/test_convert.py", "convert.main("),
     "src.supernet.latency": ("test_durability.py", "latency.main("),
+    "tests.docs.notebooks": ("docs/test_notebooks.py", "execute("),
     "tests.originals.page": ("originals/test_items.py", "== page()"),
     "modelarts.make_jobs": ("machine/test_modelarts.py", "make_jobs.main("),
     "src/launch/rank.py": ("launch/test_two_ranks.py", "mpirun"),
