@@ -198,7 +198,9 @@ def test_a_mindir_is_rewritten_into_a_folder_with_its_manifest(tmp_path):
     file, folder = tmp_path / "a net, é.mindir", tmp_path / "lite_Model"
     file.write_bytes(network.SerializeToString())
     entry = {"file": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
-    text = json.dumps({"classes": ["a"], "files": [{"file": "other.onnx"}, entry]})
+    entry |= {"input": {"shape": [1, 3, 32, 32], "is_normalised": True}}
+    head = {"classes": ["a"], "preprocessing": Preprocessing().to_dict()}
+    text = json.dumps({**head, "files": [{"file": "other.onnx"}, entry]})
     manifest_path(file).write_text(text)
     assert rewrite_into(file, folder) == folder / file.name
     rewritten = mind_ir.ModelProto.FromString((folder / file.name).read_bytes())
