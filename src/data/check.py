@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import PIL
 from PIL import Image, UnidentifiedImageError
@@ -48,6 +49,7 @@ MAX_IMAGE_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a gigabyte as 
 MAX_ASPECT = 100  # the evaluation's resize of the short side makes a longer strip huge
 _RULES = 2  # raise when what is refused changes: reports of other rules in the cache are void
 
+_PILLOW = Path(PIL.__file__).parent
 _ORIENTATION = 0x0112  # EXIF's tag
 _STARTS = {  # of file contents, to say what a file is that does not open
     b"\xff\xd8": "JPEG",
@@ -217,9 +219,12 @@ def _remark(image: Image.Image) -> str | None:
 @contextlib.contextmanager
 def _warnings_as_remarks() -> Iterator[Callable[[], str]]:
     """Within the block Pillow's warnings are kept: what is given tells those of this thread since it was last asked."""
-    said = threading.local()
+    said, others = threading.local(), warnings.showwarning
 
-    def keep(message: Warning | str, *_: object) -> None:
+    def keep(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        if not Path(filename).is_relative_to(_PILLOW):
+            others(message, category, filename, *rest)
+            return
         said.texts = [*getattr(said, "texts", []), " ".join(str(message).split()).replace(": ", ", ")]
 
     def taken() -> str:
