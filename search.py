@@ -25,7 +25,7 @@ from src.files import sha256
 from src.machine.ranks import all_reduce_sum, leave
 from src.machine.stop import StopRequest
 from src.runs.checkpoint import SUFFIX
-from src.runs.folder import LAST, checkpoints_of, stored_split
+from src.runs.folder import LAST, checkpoints_of
 from src.runs.log import progress, record
 from src.runs.run import Run, started
 from src.runs.trained import Trained
@@ -191,7 +191,7 @@ def images_of(config: Config, trained: TrainedSupernet) -> ImagesOfSearch:
         raise UsageError(f"{config.data_path} has other classes than the supernet was trained on")
     split = held_out_of(files, own, own.seed, trained.checkpoint)
     training, held_out = split.parts(files)
-    if not stored_split(trained.checkpoint, HELD_OUT_FILE):
+    if split.seen is not None:  # drawn just now
         log.warning(
             f"{trained.checkpoint} lies in no run with a {HELD_OUT_FILE}: what is held out is drawn anew, and trained "
             "nothing only if the images are those of the training"

@@ -11,7 +11,6 @@ import gc
 import logging
 import shlex
 import sys
-from pathlib import Path
 
 from src.data.split import HELD_OUT_FILE, SPLIT_FILE
 from src.errors import UsageError, run
@@ -20,7 +19,7 @@ from src.machine.modelarts import on_modelarts
 from src.machine.ranks import broadcast_parameters, leave
 from src.models import list_models
 from src.runs.checkpoint import read_checkpoint
-from src.runs.folder import checkpoint_of
+from src.runs.folder import checkpoint_of, require_resumable
 from src.runs.log import record
 from src.runs.run import Run, started
 from src.runs.trained import Trained
@@ -41,8 +40,7 @@ def main(argv: list[str]) -> None:
     config = build.with_weights(parse_arguments(argv, "train", cards_of))
     if told := build.network_told(config):
         config = build.with_weights(parse_arguments([*argv, *told], "train", cards_of))
-    if config.resume not in ("", "auto") and not Path(config.resume).exists():
-        raise UsageError(f"--resume {config.resume}: there is no such run folder or checkpoint")
+    require_resumable(config.resume)
     if not config.model:
         line = shlex.join(["python", "train.py", "--model", "NAME", *argv])
         raise UsageError(

@@ -14,6 +14,7 @@ from src.launch.calls import ROOT, Call, Script
 from src.launch.launcher import Options, nodes_from, ranks_of_table, value_of
 from src.settings.published import Cards, fitted, recipe_for, scaled
 from src.settings.recipes import named_network, networks
+from src.settings.run_folders import CHECKPOINT_FLAGS
 
 # The words of our own scripts, by platform; a card is named where there can be several.
 SEVERAL = {
@@ -22,9 +23,6 @@ SEVERAL = {
     "CPU": "RANK_NUM DATA_PATH",
 }
 ONE = {"Ascend": "DEVICE_ID DATA_PATH", "GPU": "DEVICE_ID DATA_PATH", "CPU": "DATA_PATH"}
-
-# A line that has one of these says which checkpoint is meant.
-CHECKPOINT_FLAGS = ("checkpoint_path", "ckpt_path", "ckpt_file", "checkpoint", "pth_path")
 
 
 def on_several(call: Call) -> Options:
@@ -149,7 +147,9 @@ def transfer(call: Call) -> Options:
 def evaluation(call: Call) -> Options:
     """eval.py on what the checkpoint, unless the line says it, names as its network."""
     network = ["--model", call.network] if call.network and not value_of(call.arguments, "model") else []
-    names_one = not call.words["CHECKPOINT"] and any(value_of(call.arguments, flag) for flag in CHECKPOINT_FLAGS)
+    names_one = not call.words["CHECKPOINT"] and any(
+        value_of(call.arguments, flag) for flag in (*CHECKPOINT_FLAGS, "pth_path")
+    )
     checkpoint = [] if names_one else ["--checkpoint_path", checkpoint_of(call, f"{call.network}_")]
     arguments = ["--val_data_path", call.data_path(), *checkpoint, *call.device()]
     options = call.options("eval", "eval.py", [*recipe_flags(call), *network, *arguments])

@@ -26,6 +26,7 @@ from typing import Any
 
 from src.errors import UsageError
 from src.machine.ranks import current_world
+from src.settings.run_folders import CHECKPOINT_FLAGS
 
 REMOTE = ("obs://", "s3://")
 # Our own options with their defaults; --data_path belongs to the programs as well.
@@ -56,7 +57,6 @@ PLATFORMS_OWN = {
     "grampus_code_url": "the code is where the platform has put it",
     "job_id": "the environment's JOB_ID names the job",
 }
-CHECKPOINT_FLAGS = ("checkpoint_path", "ckpt_path", "ckpt_file", "ckpt_files", "checkpoint", "checkpoint_dir")
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,7 @@ def open_run(config: Config, is_main: bool = True) -> RunFolder:
         UsageError: ``run_dir`` already holds a run that is not being resumed, or cannot be written.
     """
     resumed = Path(config.resume)
-    if config.resume not in ("", "auto") and not resumed.exists():
-        raise UsageError(f"--resume {config.resume}: there is no such run folder or checkpoint")
+    require_resumable(config.resume)
     if not is_main:
         return RunFolder(Path(config.run_dir or run_of(resumed) or "runs"))
     try:
@@ -84,6 +83,16 @@ def open_run(config: Config, is_main: bool = True) -> RunFolder:
     except OSError as error:
         raise UsageError(f"cannot make the run folder {config.run_dir or 'runs'}: {error.strerror}") from error
     return run
+
+
+def require_resumable(resume: str) -> None:
+    """Raises UsageError if nothing is where ``resume`` says."""
+    if resume not in ("", "auto") and not Path(resume).exists():
+        raise _nothing_at(resume)
+
+
+def _nothing_at(resume: str) -> UsageError:
+    return UsageError(f"--resume {resume}: there is no such run folder or checkpoint")
 
 
 def _goes_on(resume: str, run: Path) -> bool:
@@ -112,7 +121,7 @@ def checkpoint_of(resume: str, run: RunFolder) -> tuple[Path | None, list[str]]:
             )
         return path, []
     if not path.is_dir():
-        raise UsageError(f"--resume {resume}: there is no such run folder or checkpoint")
+        raise _nothing_at(resume)
     folder = path / CHECKPOINTS if is_run(path) or resume == "auto" else path
     newest, complaints = CheckpointFolder(folder).newest_valid()
     if newest is None and (resume != "auto" or complaints):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 CONFIG_FILE, CHECKPOINTS, CHECKPOINT_SUFFIX = "config.yaml", "checkpoints", ".ckpt"
 JOURNAL = "journal.jsonl"  # of a search
+# Flags that say which checkpoint is meant, ours and the originals'.
+CHECKPOINT_FLAGS = ("checkpoint_path", "ckpt_path", "ckpt_file", "ckpt_files", "checkpoint", "checkpoint_dir")
 
 
 def is_run(path: Path) -> bool:
